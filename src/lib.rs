@@ -1,0 +1,13 @@
+//! boundstore: a composefs-backed, squashed, read-only image store for bootc hosts.
+
+pub mod bound;
+pub mod deployment;
+pub mod error;
+pub mod import;
+pub mod name;
+pub mod repo;
+pub mod sink;
+pub mod source;
+pub mod squash;
+pub mod store_tree;
+pub mod sys;

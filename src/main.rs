@@ -1,0 +1,3 @@
+//! The `boundstore` command.
+
+fn main() {}
