@@ -1,1 +1,17 @@
-//! (being written)
+//! System calls: the only folder that names rustix and the only one with `unsafe`.
+
+mod file;
+mod loop_device;
+mod mount;
+mod mount_table;
+
+pub use file::{
+    Lock, create_dir_all_at, free_bytes, fsync_dir, link_tmpfile, lock_shared, open_dir,
+    open_file_at, open_tmpfile, read_link_at, remove_at, rename_at, reopen_read_only, symlink_at,
+    sync_filesystem, trusted_owner,
+};
+pub use mount::{
+    MountError, Overlay, Unmount, mount_empty_tmpfs, mount_erofs, mount_overlay, seal_and_attach,
+    unmount,
+};
+pub use mount_table::{MountEntry, mount_table};
