@@ -4,6 +4,9 @@ use crate::name::{ImageName, ImageNameError, NormalisedName};
 
 use super::unit::{SyntaxFault, parse_unit};
 
+/// More than the longest image name, with every character a `%%`.
+const VALUE_LIMIT_BYTES: usize = 1024;
+
 /// The kinds of quadlet units that can bind an image (podman-systemd.unit(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitKind {
@@ -83,6 +86,9 @@ pub enum UnitFault {
         "{0:?} refers to another unit, which is not supported; write the full name of the image"
     )]
     Indirection(String),
+    /// So long that it need not be looked at, nor printed.
+    #[error("the value is longer than {VALUE_LIMIT_BYTES} bytes")]
+    TooLong,
     /// The value is no image name.
     #[error(transparent)]
     Name(#[from] NameFault),
@@ -127,6 +133,9 @@ pub fn asked_image(kind: UnitKind, text: &[u8]) -> Result<AskedImage, UnitReadEr
     })?;
     let line = image.line;
     let fail = |fault| UnitReadError { line, fault };
+    if image.value.len() > VALUE_LIMIT_BYTES {
+        return Err(fail(UnitFault::TooLong));
+    }
     let written = unescape(unquote(&image.value)).map_err(fail)?;
     let refers = [".image", ".build"]
         .iter()
@@ -306,6 +315,7 @@ mod tests {
             assert!(matches!(fault, UnitFault::Name(_)), "{value}: {fault}");
             assert_eq!(line, 2);
         }
+        assert_eq!(asked(&"a".repeat(1025)), Err((2, UnitFault::TooLong)));
         assert_eq!(asked("quay.io/a:%i"), Err((2, UnitFault::Specifier('i'))));
     }
 

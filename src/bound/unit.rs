@@ -1,9 +1,11 @@
 //! Unit files: systemd's syntax, nothing of its meaning.
 
+use std::sync::Arc;
+
 /// The assignments of a unit file, in the order they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unit {
-    sections: Vec<(String, usize)>,
+    sections: Vec<(Arc<str>, usize)>,
     assignments: Vec<Assignment>,
 }
 
@@ -11,7 +13,7 @@ pub struct Unit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     /// The section it is in, without brackets.
-    pub section: String,
+    pub section: Arc<str>,
     /// What stands before the first `=`, trimmed; never empty.
     pub key: String,
     /// What stands after it, trimmed, continuation lines joined by a space.
@@ -61,7 +63,7 @@ impl Unit {
         self.assignments
             .iter()
             .rev()
-            .find(|a| a.section == section && a.key == key)
+            .find(|a| &*a.section == section && a.key == key)
             .filter(|a| !a.value.is_empty())
     }
 
@@ -69,7 +71,7 @@ impl Unit {
     pub fn section_line(&self, section: &str) -> Option<usize> {
         self.sections
             .iter()
-            .find(|(name, _)| name == section)
+            .find(|(name, _)| &**name == section)
             .map(|(_, line)| *line)
     }
 
@@ -135,7 +137,7 @@ impl Unit {
                 .strip_suffix(']')
                 .filter(|name| !name.is_empty() && !name.contains(['[', ']']))
                 .ok_or(fail(SyntaxFault::SectionHeader))?;
-            self.sections.push((name.to_owned(), line));
+            self.sections.push((name.into(), line));
             return Ok(());
         }
         let (key, value) = text
@@ -145,7 +147,7 @@ impl Unit {
             .ok_or(fail(SyntaxFault::NoAssignment))?;
         let (section, _) = self.sections.last().ok_or(fail(SyntaxFault::NoSection))?;
         self.assignments.push(Assignment {
-            section: section.clone(),
+            section: Arc::clone(section),
             key: key.to_owned(),
             value: value.to_owned(),
             line,
@@ -165,7 +167,7 @@ mod tests {
             .unwrap()
             .assignments
             .into_iter()
-            .map(|a| (a.section, a.key, a.value, a.line))
+            .map(|a| (a.section.to_string(), a.key, a.value, a.line))
             .collect()
     }
 
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(unit.section_line("A"), Some(1));
         assert_eq!(unit.section_line("D"), Some(11));
         assert_eq!(unit.section_line("E"), None);
-        assert_eq!(unit.assignments().len(), 9);
+        assert_eq!(unit.assignments().len(), 10);
     }
 
     #[test]
@@ -272,6 +274,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A name for each of many assignments is stored once, not once for each.
+    #[test]
+    fn a_long_section_name_is_shared() {
+        let text = format!("[{}]\n{}", "s".repeat(1 << 19), "k=\n".repeat(1 << 17));
+        let unit = parse_unit(text.as_bytes()).unwrap();
+        assert_eq!(unit.assignments().len(), 1 << 17);
     }
 
     proptest! {
