@@ -6,6 +6,13 @@
 //! [`BoundImage`]s, or says everything that is wrong with them at once: a host
 //! that boots without one of its images is worse than one that does not
 //! upgrade.
+//!
+//! What bootc accepts is accepted and means the same, but for this: a unit is
+//! read by systemd's rules, not those of a simple INI file (continued lines,
+//! sections that come again, an empty value takes earlier ones back, quotes as
+//! podman takes them off); the image must be a name, with no transport; and a
+//! `.container` that refers to another unit is refused, where bootc would pull
+//! an image called `app.image`.
 
 mod image;
 mod problem;

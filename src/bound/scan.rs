@@ -51,7 +51,7 @@ pub fn scan(root: BorrowedFd<'_>) -> Result<Scan, ScanError> {
         match read_dir_names_in_root(root, Path::new(directory)) {
             Ok(names) => names.into_iter().flatten().for_each(|name| {
                 if let Err(problem) = reader.read_entry(root, directory, &name) {
-                    reader.problems.push(problem);
+                    reader.problems.push(*problem);
                 }
             }),
             Err(error) => reader.problems.push(error.into()),
@@ -99,15 +99,17 @@ impl Reader {
         root: BorrowedFd<'_>,
         directory: &str,
         name: &OsStr,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), Box<Problem>> {
         let path = Path::new(directory).join(name);
-        let fail = |source| Problem::Entry {
-            path: path.clone(),
-            source,
+        let fail = |source| {
+            let path = path.clone();
+            Box::new(Problem::Entry { path, source })
         };
-        let file_name = name.to_str().ok_or(fail(EntryFault::NotUtf8))?;
-        let kind = UnitKind::of_file_name(file_name).ok_or(fail(EntryFault::Extension))?;
-        let target = read_link_in_root(root, &path)?.ok_or(fail(EntryFault::NotSymlink))?;
+        let file_name = name.to_str().ok_or_else(|| fail(EntryFault::NotUtf8))?;
+        let kind = UnitKind::of_file_name(file_name).ok_or_else(|| fail(EntryFault::Extension))?;
+        let target = read_link_in_root(root, &path)
+            .map_err(Problem::Directory)?
+            .ok_or_else(|| fail(EntryFault::NotSymlink))?;
         let (image, short) = read_unit(root, &path, target, kind)?;
 
         let origin = image.origins[0].clone();
@@ -118,12 +120,12 @@ impl Reader {
             .or_insert(entry)
             .clone();
         if first_name != image.name {
-            return Err(Problem::TwoUnits {
+            return Err(Box::new(Problem::TwoUnits {
                 first,
                 first_name,
                 second: origin,
                 second_name: image.name,
-            });
+            }));
         }
         self.add(image, short.as_deref());
         Ok(())
@@ -160,15 +162,15 @@ fn read_unit(
     path: &Path,
     target: PathBuf,
     kind: UnitKind,
-) -> Result<(BoundImage, Option<String>), Problem> {
+) -> Result<(BoundImage, Option<String>), Box<Problem>> {
     let text = match read_in_root(root, path, UNIT_LIMIT_BYTES) {
         Ok(text) => text,
         Err(source) => {
-            return Err(Problem::Read {
+            return Err(Box::new(Problem::Read {
                 path: path.to_owned(),
                 target,
                 source,
-            });
+            }));
         }
     };
     let origin = |line| Origin::Unit {
@@ -186,10 +188,10 @@ fn read_unit(
             };
             Ok((image, asked.name.was_short.then_some(asked.written)))
         }
-        Err(error) => Err(Problem::Unit {
+        Err(error) => Err(Box::new(Problem::Unit {
             origin: origin(error.line),
             source: error.fault,
-        }),
+        })),
     }
 }
 
