@@ -10,9 +10,9 @@
 //! What bootc accepts is accepted and means the same, but for this: a unit is
 //! read by systemd's rules, not those of a simple INI file (continued lines,
 //! sections that come again, an empty value takes earlier ones back, quotes as
-//! podman takes them off); the image must be a name, with no transport; and a
-//! `.container` that refers to another unit is refused, where bootc would pull
-//! an image called `app.image`.
+//! podman takes them off); the image must be a name, with no transport;
+//! `AuthFile=` is refused in a `.container` too; and so is a `.container` that
+//! refers to another unit, where bootc would pull an image called `app.image`.
 
 mod image;
 mod problem;
