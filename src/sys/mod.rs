@@ -4,6 +4,7 @@ mod file;
 mod loop_device;
 mod mount;
 mod mount_table;
+mod open;
 
 pub use file::{
     Lock, create_dir_all_at, free_bytes, fsync_dir, link_tmpfile, lock_shared, open_dir,
@@ -15,3 +16,4 @@ pub use mount::{
     unmount,
 };
 pub use mount_table::{MountEntry, mount_table};
+pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
