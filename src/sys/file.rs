@@ -225,7 +225,7 @@ pub(super) fn proc_path(fd: &impl AsFd) -> String {
 
 /// The names in a directory below `dir`, `.` and `..` left out, unsorted;
 /// empty where there is no such directory.
-pub(crate) fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError> {
+pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = match fs::openat(dir, path, flags, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
@@ -240,4 +240,9 @@ pub(crate) fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, Pat
         }
     }
     Ok(names)
+}
+
+/// The handle that stands for the current directory.
+pub fn current_dir() -> BorrowedFd<'static> {
+    fs::CWD
 }
