@@ -246,3 +246,14 @@ pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError>
 pub fn current_dir() -> BorrowedFd<'static> {
     fs::CWD
 }
+
+/// Creates an empty file below `dir`, mode 0644 whatever the umask.
+///
+/// # Errors
+/// Whatever `openat(2)` and `fchmod(2)` say.
+pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let fd = fs::openat(dir, path, flags, mode).doing("create", path)?;
+    fs::fchmod(&fd, mode).doing("change the mode of", path)
+}
