@@ -1,1 +1,5 @@
-//! (being written)
+//! The system: the only part of boundstore that makes system calls.
+
+mod regular;
+
+pub use regular::{RootDir, open_regular};
