@@ -5,6 +5,7 @@ mod loop_device;
 mod mount;
 mod mount_table;
 mod open;
+mod regular;
 
 pub use file::{
     Lock, create_dir_all_at, create_file_at, current_dir, free_bytes, fsync_dir, link_tmpfile, lock_shared,
@@ -17,3 +18,4 @@ pub use mount::{
 };
 pub use mount_table::{MountEntry, mount_table};
 pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
+pub use regular::{RootDir, open_regular};
