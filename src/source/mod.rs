@@ -4,7 +4,9 @@
 //! what comes back: documents that agree with each other. Layers are opened
 //! afterwards and are not trusted until whoever reads them has hashed them.
 
+mod archive;
 mod choose;
+mod docker_archive;
 pub mod document;
 mod error;
 mod files;
@@ -15,8 +17,10 @@ mod media_type;
 mod policy;
 mod raw_config;
 mod reference;
+mod tar_index;
 mod wanted;
 
+pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{
     Compression, Documents, ImageError, LayerData, LayerDescriptor, LayerForm, ResolvedImage,
