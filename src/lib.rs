@@ -1,6 +1,7 @@
 //! boundstore: a composefs-backed, squashed, read-only image store for bootc hosts.
 
 pub mod bound;
+pub mod cli;
 pub mod deployment;
 pub mod error;
 pub mod import;

@@ -113,8 +113,9 @@ impl Mounter {
         deployment: &DeploymentId,
         target: &Path,
     ) -> Result<(SetRecord, Mounted), ExposeError> {
-        let set =
-            view.set(deployment)?.ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
+        let set = view
+            .set(deployment)?
+            .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
         if !target.is_dir() {
             return Err(ExposeError::NoDirectory(target.to_owned()));
         }
@@ -129,7 +130,10 @@ impl Mounter {
         if !view.is_secure() {
             view.check_object(&set.set_image)?;
         }
-        let failed = |source| ExposeError::Mount { set_image: set.set_image, source };
+        let failed = |source| ExposeError::Mount {
+            set_image: set.set_image,
+            source,
+        };
         let mount = self.assemble(view, &set.set_image)?;
         read_once(&mount, &set)?;
         sys::seal_and_attach(mount, target, false).map_err(failed)?;
@@ -137,7 +141,10 @@ impl Mounter {
     }
 
     fn assemble(&self, view: &RepoView, set_image: &ObjectId) -> Result<OwnedFd, ExposeError> {
-        let failed = |source| ExposeError::Mount { set_image: *set_image, source };
+        let failed = |source| ExposeError::Mount {
+            set_image: *set_image,
+            source,
+        };
         let image = view.open_object(set_image)?;
         let objects = view.objects_dir()?;
         let overlay = |metadata: &OwnedFd, require_verity| {
@@ -188,7 +195,11 @@ fn read_once(mount: impl AsFd, set: &SetRecord) -> Result<(), ExposeError> {
             opened.read(&mut head).doing("read", &file)
         });
         if let Err(source) = read {
-            return Err(ExposeError::Unreadable { set_image: set.set_image, file, source });
+            return Err(ExposeError::Unreadable {
+                set_image: set.set_image,
+                file,
+                source,
+            });
         }
     }
     Ok(())
@@ -200,13 +211,18 @@ fn read_once(mount: impl AsFd, set: &SetRecord) -> Result<(), ExposeError> {
 /// The mount table cannot be read.
 pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
     let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
-    let top = sys::mount_table()?.into_iter().rfind(|mount| mount.target == target);
+    let top = sys::mount_table()?
+        .into_iter()
+        .rfind(|mount| mount.target == target);
     Ok(top.and_then(|mount| {
         if mount.source == EMPTY {
             return Some(Exposed::Empty);
         }
         let set_image = mount.source.strip_prefix(SOURCE)?.parse().ok()?;
-        Some(Exposed::Set { set_image, verity: mount.options.contains("verity=require") })
+        Some(Exposed::Set {
+            set_image,
+            verity: mount.options.contains("verity=require"),
+        })
     }))
 }
 
@@ -251,5 +267,9 @@ pub fn umount(target: &Path, lazy: bool) -> Result<(), ExposeError> {
         sys::unmount(target, how)?;
         found = true;
     }
-    if found { Ok(()) } else { Err(ExposeError::NotMounted(target.to_owned())) }
+    if found {
+        Ok(())
+    } else {
+        Err(ExposeError::NotMounted(target.to_owned()))
+    }
 }

@@ -53,7 +53,9 @@ pub struct Condition {
 impl DeploymentStatus {
     /// Whether anything is wrong. Not being mounted is nothing wrong.
     pub fn is_healthy(&self) -> bool {
-        self.conditions.iter().all(|condition| condition.status || condition.kind != "Present")
+        self.conditions
+            .iter()
+            .all(|condition| condition.status || condition.kind != "Present")
     }
 }
 
@@ -69,7 +71,11 @@ pub fn status(view: &RepoView, only: Option<&DeploymentId>) -> Result<Status, Re
         None => view.deployments()?,
     };
     let deployments = ids.into_iter().map(|id| one(view, id, &mounts)).collect();
-    Ok(Status { repository: view.path().to_owned(), secure: view.is_secure(), deployments })
+    Ok(Status {
+        repository: view.path().to_owned(),
+        secure: view.is_secure(),
+        deployments,
+    })
 }
 
 fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
@@ -90,26 +96,54 @@ fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
 }
 
 fn one(view: &RepoView, id: DeploymentId, mounts: &[(PathBuf, Exposed)]) -> DeploymentStatus {
-    let condition = |kind, status, reason, message: String| Condition { kind, status, reason, message };
+    let condition = |kind, status, reason, message: String| Condition {
+        kind,
+        status,
+        reason,
+        message,
+    };
     let set = match view.set(&id) {
         Ok(Some(set)) => set,
         Ok(None) => {
             let message = format!("run `boundstore sync --deployment {id}`");
             let present = condition("Present", false, "NoSet", message);
-            return DeploymentStatus { id, set: None, mounted_at: Vec::new(), conditions: vec![present] };
+            return DeploymentStatus {
+                id,
+                set: None,
+                mounted_at: Vec::new(),
+                conditions: vec![present],
+            };
         }
         Err(error) => {
             let present = condition("Present", false, "Damaged", error.to_string());
-            return DeploymentStatus { id, set: None, mounted_at: Vec::new(), conditions: vec![present] };
+            return DeploymentStatus {
+                id,
+                set: None,
+                mounted_at: Vec::new(),
+                conditions: vec![present],
+            };
         }
     };
-    let mut conditions = vec![match view.has_object(&set.set_image, Some(set.set_image_bytes)) {
-        Ok(true) => condition("Present", true, "Published", format!("{} images", set.images.len())),
-        Ok(false) => {
-            condition("Present", false, "Damaged", format!("the set image {} is missing or has not its size", set.set_image))
-        }
-        Err(error) => condition("Present", false, "Damaged", error.to_string()),
-    }];
+    let mut conditions = vec![
+        match view.has_object(&set.set_image, Some(set.set_image_bytes)) {
+            Ok(true) => condition(
+                "Present",
+                true,
+                "Published",
+                format!("{} images", set.images.len()),
+            ),
+            Ok(false) => condition(
+                "Present",
+                false,
+                "Damaged",
+                format!(
+                    "the set image {} is missing or has not its size",
+                    set.set_image
+                ),
+            ),
+            Err(error) => condition("Present", false, "Damaged", error.to_string()),
+        },
+    ];
     let mine = |exposed: &Exposed| match exposed {
         Exposed::Set { set_image, verity } if *set_image == set.set_image => Some(*verity),
         _ => None,
@@ -119,16 +153,46 @@ fn one(view: &RepoView, id: DeploymentId, mounts: &[(PathBuf, Exposed)]) -> Depl
         .filter_map(|(target, exposed)| Some((target.clone(), mine(exposed)?)))
         .collect();
     conditions.push(match seen.first() {
-        Some((target, _)) => condition("Mounted", true, "Mounted", format!("at {}", target.display())),
-        None => condition("Mounted", false, "NotMounted", "it is mounted nowhere".into()),
+        Some((target, _)) => condition(
+            "Mounted",
+            true,
+            "Mounted",
+            format!("at {}", target.display()),
+        ),
+        None => condition(
+            "Mounted",
+            false,
+            "NotMounted",
+            "it is mounted nowhere".into(),
+        ),
     });
     let checked = seen.iter().all(|(_, verity)| *verity);
     conditions.push(if !view.is_secure() {
-        condition("Verified", false, "NoVerity", "the repository has no fs-verity: nothing checks what containers read".into())
+        condition(
+            "Verified",
+            false,
+            "NoVerity",
+            "the repository has no fs-verity: nothing checks what containers read".into(),
+        )
     } else if !checked {
-        condition("Verified", false, "MountedWithoutVerity", "it is mounted without verity=require".into())
+        condition(
+            "Verified",
+            false,
+            "MountedWithoutVerity",
+            "it is mounted without verity=require".into(),
+        )
     } else {
-        condition("Verified", true, "SelfConsistent", "every byte is checked against the digest that the repository's ref names".into())
+        condition(
+            "Verified",
+            true,
+            "SelfConsistent",
+            "every byte is checked against the digest that the repository's ref names".into(),
+        )
     });
-    DeploymentStatus { id, set: Some(set), mounted_at: seen.into_iter().map(|(target, _)| target).collect(), conditions }
+    DeploymentStatus {
+        id,
+        set: Some(set),
+        mounted_at: seen.into_iter().map(|(target, _)| target).collect(),
+        conditions,
+    }
 }

@@ -66,9 +66,16 @@ impl VerifiedLayer {
             LayerForm::Blob => descriptor.blob_size,
             LayerForm::Tar => u64::MAX,
         };
-        let raw = Hashed { inner: data.reader, hasher: Rc::clone(&blob), limit };
+        let raw = Hashed {
+            inner: data.reader,
+            hasher: Rc::clone(&blob),
+            limit,
+        };
         let mut raw = BufReader::with_capacity(1 << 17, raw);
-        let read = |source| ImportError::Read { diff_id: descriptor.diff_id, source };
+        let read = |source| ImportError::Read {
+            diff_id: descriptor.diff_id,
+            source,
+        };
         let head = raw.fill_buf().map_err(read)?;
         let plain: Box<dyn Read> = if head.starts_with(&GZIP) {
             Box::new(MultiGzDecoder::new(raw))
@@ -84,7 +91,12 @@ impl VerifiedLayer {
             hasher: Rc::new(RefCell::new(Hasher::default())),
             limit: max_bytes,
         };
-        Ok(Self { reader, blob, descriptor: descriptor.clone(), form: data.form })
+        Ok(Self {
+            reader,
+            blob,
+            descriptor: descriptor.clone(),
+            form: data.form,
+        })
     }
 
     /// How many bytes of the tar have been read.
@@ -96,7 +108,10 @@ impl VerifiedLayer {
     /// length of the tar.
     pub(super) fn finish(mut self) -> Result<u64, ImportError> {
         let descriptor = &self.descriptor;
-        let read = |source| ImportError::Read { diff_id: descriptor.diff_id, source };
+        let read = |source| ImportError::Read {
+            diff_id: descriptor.diff_id,
+            source,
+        };
         io::copy(&mut self.reader, &mut io::sink()).map_err(read)?;
         let blob = self.blob.borrow().clone();
         if self.form == LayerForm::Blob {
@@ -115,7 +130,10 @@ impl VerifiedLayer {
         let length = tar.length();
         let found: DiffId = tar.finish();
         if found != descriptor.diff_id {
-            return Err(ImportError::WrongDiffId { expected: descriptor.diff_id, found });
+            return Err(ImportError::WrongDiffId {
+                expected: descriptor.diff_id,
+                found,
+            });
         }
         Ok(length)
     }

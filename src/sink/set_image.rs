@@ -90,7 +90,10 @@ impl StagedSet<'_> {
             images,
         };
         self.repo.publish(deployment, &record, &self.objects)?;
-        Ok(PublishedSet { record, objects: self.objects.len() })
+        Ok(PublishedSet {
+            record,
+            objects: self.objects.len(),
+        })
     }
 
     /// Leaves it to the next garbage collection.

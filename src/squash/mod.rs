@@ -10,6 +10,7 @@
 
 mod chain;
 mod diff;
+mod dropped;
 mod entry;
 mod error;
 mod merge;

@@ -83,22 +83,21 @@ pub fn link_tmpfile(
 /// # Errors
 /// Whatever `mkdirat(2)` says, but for `EEXIST`.
 pub fn create_dir_all_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<(), PathError> {
-    let path = path.as_ref();
-    let make = |path: &Path| fs::mkdirat(&dir, path, Mode::from_raw_mode(0o755));
-    match make(path) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => return Ok(()),
-        Err(rustix::io::Errno::NOENT) => {}
-        Err(error) => return Err(error).doing("create directory", path),
-    }
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        create_dir_all_at(&dir, parent)?;
-    }
-    match make(path) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
-        Err(error) => Err(error).doing("create directory", path),
+    create_dirs(dir.as_fd(), path.as_ref())
+}
+
+fn create_dirs(dir: BorrowedFd<'_>, path: &Path) -> Result<(), PathError> {
+    let make = || fs::mkdirat(dir, path, Mode::from_raw_mode(0o755));
+    let made = match (make(), path.parent()) {
+        (Err(rustix::io::Errno::NOENT), Some(parent)) if !parent.as_os_str().is_empty() => {
+            create_dirs(dir, parent)?;
+            make()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => made.doing("create directory", path),
     }
 }
 
