@@ -9,6 +9,9 @@
 
 mod big_data;
 mod document;
+#[cfg(test)]
+#[path = "../../tests/common/store_images.rs"]
+mod fixture;
 mod images;
 mod input;
 mod layers;
@@ -16,6 +19,7 @@ mod layout;
 mod node;
 mod rfc3339;
 pub mod tar_split;
+mod validate;
 mod walk;
 
 pub use big_data::big_data_file_name;
@@ -24,3 +28,4 @@ pub use images::{ImageRecord, parse_images_json};
 pub use input::{StoreBlob, StoreImage, StoreLayer};
 pub use layers::{LayerRecord, parse_layers_json};
 pub use layout::{LayOutError, StoreTree, lay_out, lock_content};
+pub use validate::{ValidStoreTree, ValidationError, Violation, validate_tree};
