@@ -189,6 +189,10 @@ impl DockerArchive {
         self.images.iter().enumerate().map(shown).collect()
     }
 
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     fn visible(&self) -> Vec<&SavedImage> {
         let Some(reference) = &self.reference else {
             return self.images.iter().collect();

@@ -182,6 +182,10 @@ impl Layout {
             .collect()
     }
 
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// The entries that REF lets through.
     fn visible(&self) -> Vec<&IndexEntry> {
         let mut entries: Vec<_> = self.entries.iter().filter(|e| !e.is_artifact).collect();
