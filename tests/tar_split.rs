@@ -1,5 +1,7 @@
 //! Our tar-splits and those that skopeo writes are the same.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
+
 #[path = "common/podman.rs"]
 mod podman;
 #[path = "common/store_images.rs"]

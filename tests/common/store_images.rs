@@ -1,6 +1,7 @@
 //! Small images, laid open as the store tree wants them.
 
 #![allow(dead_code)] // each test uses its part
+#![allow(clippy::unwrap_used)] // fixtures are part of tests
 
 use std::sync::Arc;
 

@@ -136,7 +136,7 @@ fn an_index_counts_where_the_name_pins_it() {
     let app = image("localhost/app:1", &[], json!({}));
     let by_index = pinned_by_index(&app);
     let index = by_index.index.as_ref().unwrap().0;
-    let (images, _) = records(&[by_index.clone()]);
+    let (images, _) = records(std::slice::from_ref(&by_index));
     assert_eq!(images[0].digest, Some(index.to_string()));
     assert!(
         images[0]

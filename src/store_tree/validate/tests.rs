@@ -273,7 +273,7 @@ fn big_data_must_be_there() {
             s.edit_images(|images| {
                 let names = images[0]["big-data-names"].as_array_mut().unwrap();
                 names.retain(|name| name != "manifest");
-            })
+            });
         },
         |s| {
             vec![
@@ -318,8 +318,8 @@ fn big_data_must_be_there() {
                 images[0]["big-data-names"]
                     .as_array_mut()
                     .unwrap()
-                    .push(json!("manifest"))
-            })
+                    .push(json!("manifest"));
+            });
         },
         |s| {
             one(format!(
@@ -335,7 +335,7 @@ fn big_data_must_be_there() {
                     .as_object_mut()
                     .unwrap()
                     .shift_remove("manifest");
-            })
+            });
         },
         |s| {
             one(format!(
@@ -425,7 +425,7 @@ fn configs_must_be_readable() {
     // lay_out refuses such a config, so the good one is replaced.
     let good = with_config("localhost/a:1", &[], b"{}");
     let bad = with_config("localhost/a:1", &[], br#"{"created":"now"}"#);
-    let tree = lay_out(&[good.clone()]).unwrap();
+    let tree = lay_out(std::slice::from_ref(&good)).unwrap();
     let mut store = Store {
         tree: (**tree.tree()).clone(),
         base: String::new(),
@@ -638,7 +638,7 @@ fn layers_json_is_checked() {
             s.edit_layers(|layers| {
                 let again = layers[1].clone();
                 layers.as_array_mut().unwrap().push(again);
-            })
+            });
         },
         |s| one(format!("layers.json lists the layer {:?} twice", s.top)),
     );
@@ -678,7 +678,7 @@ fn layer_values_are_checked() {
         |s| {
             s.edit_layers(|layers| {
                 layers[1].as_object_mut().unwrap().shift_remove("diff-size");
-            })
+            });
         },
         |s| one(format!("the layer {:?} has no diff-size", s.top)),
     );
@@ -749,7 +749,7 @@ fn links_must_agree() {
             s.put(
                 &format!("overlay/{}/link", s.top),
                 file(b"AAAAAAAAAAAAAAAAAAAAAAAAAA"),
-            )
+            );
         },
         |s| {
             let path = format!("overlay/{}/link", s.top);
@@ -813,7 +813,7 @@ fn images_json_is_checked() {
             s.edit_images(|images| {
                 let again = images[0].clone();
                 images.as_array_mut().unwrap().push(again);
-            })
+            });
         },
         |s| one(format!("images.json lists the image {:?} twice", s.image)),
     );
@@ -823,8 +823,8 @@ fn images_json_is_checked() {
                 images[0]["names"]
                     .as_array_mut()
                     .unwrap()
-                    .push(json!("localhost/a:1"))
-            })
+                    .push(json!("localhost/a:1"));
+            });
         },
         |s| {
             one(format!(
@@ -1060,4 +1060,29 @@ fn many_violations_are_cut_short() {
             .to_string()
             .ends_with("x09 does not belong there; and 40 more")
     );
+}
+
+proptest::proptest! {
+    /// Whatever stands in the JSON, the validator ends and says so.
+    #[test]
+    fn no_json_makes_it_panic(
+        images in proptest::bool::ANY,
+        at in proptest::prelude::any::<proptest::sample::Index>(),
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..4),
+    ) {
+        let mut store = store();
+        let path = match images {
+            true => "overlay-images/images.json",
+            false => "overlay-layers/layers.json",
+        };
+        let mut json = Store::bytes(&store.tree, path);
+        let at = at.index(json.len());
+        let end = (at + bytes.len()).min(json.len());
+        let same = json[at..end] == bytes;
+        json.splice(at..end, bytes);
+        store.put(path, file(&json));
+        store.lock();
+        let valid = found(&store.tree).is_empty();
+        proptest::prop_assert!(valid || !same);
+    }
 }
