@@ -3,8 +3,9 @@
 Written after containers/storage pkg/archive `Unpack`, with Python's own tar
 reader and the kernel's own idea of every call: an opinion of its own on what
 src/import/tar and src/squash say. Reads commands from standard input:
-  layers DIR   unpacks DIR/0.tar, DIR/1.tar, .. base first; answers the walk of
-               the overlay mount, or {"refused": [layer, entry, why]}
+  layers DIR   unpacks DIR/0.tar, DIR/1.tar, .. base first, each without the
+               entries podman would refuse; answers the walk of the overlay
+               mount and [layer, entry] for each left out
   walk DIR     answers the walk of a directory
 Every answer is one line of JSON.
 """
@@ -25,20 +26,19 @@ def clamped(ns):
     return ns if 0 <= ns < 2**63 else 0
 
 
-def unpack(archive):
-    """One layer into the root directory of this process."""
+def unpack(archive, without):
+    """One layer into the root directory of this process; the number of the
+    entry that podman would refuse it for, if any."""
     made = []
     for number, header in enumerate(archive):
+        if number in without:
+            continue
         try:
             unpack_entry(archive, header, made)
-        except OSError as error:
-            return [number, f"{header.name}: {error}"]
+        except OSError:
+            return number
     for fd, ns in made:
-        try:
-            path = f"/proc/self/fd/{fd}"
-            os.utime(fd, ns=(ns, ns))
-        except OSError as error:
-            return [number, f"{path}: {error}"]
+        os.utime(fd, ns=(ns, ns))
     return None
 
 
@@ -106,7 +106,7 @@ def unpack_entry(archive, header, made):
         made.append((os.open(path, os.O_RDONLY | os.O_DIRECTORY), clamped(ns)))
 
 
-def unpack_in_child(directory, tar):
+def unpack_in_child(directory, tar, without):
     """chroot is for good, so each layer has a process."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -115,7 +115,7 @@ def unpack_in_child(directory, tar):
         os.umask(0o022)
         os.chroot(directory)
         os.chdir("/")
-        os.write(writer, json.dumps(unpack(archive)).encode())
+        os.write(writer, json.dumps(unpack(archive, without)).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
@@ -127,14 +127,20 @@ def unpack_in_child(directory, tar):
 def unpack_layers(directory):
     count = len([name for name in os.listdir(directory) if name.endswith(".tar")])
     root = (0o555, 0, 0)
+    left_out = []
     for layer in range(count):
         diff = f"{directory}/diff{layer}"
-        os.mkdir(diff)
-        os.chown(diff, root[1], root[2])
-        os.chmod(diff, root[0] & 0o777 & ~0o022)
-        refused = unpack_in_child(diff, f"{directory}/{layer}.tar")
-        if refused:
-            return {"refused": [layer, *refused]}
+        without = set()
+        while True:
+            os.mkdir(diff)
+            os.chown(diff, root[1], root[2])
+            os.chmod(diff, root[0] & 0o777 & ~0o022)
+            refused = unpack_in_child(diff, f"{directory}/{layer}.tar", without)
+            if refused is None:
+                break
+            without.add(refused)
+            shutil.rmtree(diff)
+        left_out += [[layer, number] for number in without]
         info = os.stat(diff)
         root = (info.st_mode, info.st_uid, info.st_gid)
     os.mkdir(f"{directory}/empty")
@@ -143,12 +149,12 @@ def unpack_layers(directory):
     lower = ":".join([f"{directory}/diff{n}" for n in reversed(range(count))] + [f"{directory}/empty"])
     subprocess.run(["mount", "-t", "overlay", "-o", f"ro,lowerdir={lower}", "overlay", merged], check=True)
     try:
-        return walk(merged)
+        return walk(merged, left_out)
     finally:
         subprocess.run(["umount", merged], check=True)
 
 
-def walk(root):
+def walk(root, left_out=()):
     files = {}
 
     def visit(path, name):
@@ -181,7 +187,7 @@ def walk(root):
                 visit(f"{path}/{entry}", f"{name}/{entry}" if name else entry)
 
     visit(root, "")
-    return {"files": files}
+    return {"files": files, "left_out": left_out}
 
 
 for line in sys.stdin:

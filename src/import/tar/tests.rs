@@ -811,3 +811,105 @@ fn short_reads() {
     assert!(reader.next_entry(&mut input).unwrap().is_none());
     assert_eq!(reader.offset(), tar.len() as u64);
 }
+
+/// Tars with bytes and blocks changed, with the checksums put right again in
+/// most, so that the change gets past them.
+mod mutated {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Byte(usize, u8),
+        Drop(usize, usize),
+        Repeat(usize, usize),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let interesting = prop_oneof![
+            any::<u8>(),
+            prop::sample::select(b"0157SxgLK/.\0\x80\xff-\n".to_vec())
+        ];
+        prop_oneof![
+            8 => (any::<usize>(), interesting).prop_map(|(at, byte)| Change::Byte(at, byte)),
+            1 => (any::<usize>(), 1..700_usize).prop_map(|(at, length)| Change::Drop(at, length)),
+            1 => (any::<usize>(), 1..3_usize).prop_map(|(at, blocks)| Change::Repeat(at, blocks)),
+        ]
+    }
+
+    fn seeds() -> Vec<Vec<u8>> {
+        let sparse = [
+            ("GNU.sparse.major", &b"1"[..]),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.realsize", b"10"),
+        ];
+        let map = [padded(b"2\n2\n3\n8\n2\n"), b"abcde".to_vec()].concat();
+        let files = [
+            Raw::new(b'5', "d/").done(),
+            pax(b'x', &[("mtime", b"-1.5"), ("SCHILY.xattr.user.a", b"1")]),
+            Raw::new(b'0', "d/f").with(b"content"),
+            Raw::new(b'1', "d/l").field(157, b"d/f").done(),
+            Raw::new(b'2', "s").field(157, b"d").done(),
+            Raw::new(b'0', "s/.wh.x").done(),
+            Raw::new(b'3', "c").done(),
+            vec![0; 1024],
+        ];
+        let long = [
+            Raw::gnu(b'L', "@").with(&[b'n'; 150]),
+            Raw::gnu(b'K', "@").with(b"d/f"),
+            Raw::gnu(b'1', "short").done(),
+            pax(b'g', &[("comment", b"x")]),
+            pax(b'x', &sparse),
+            Raw::new(b'0', "sp").with(&map),
+        ];
+        vec![
+            files.concat(),
+            long.concat(),
+            old_gnu(
+                &[(0, 3), (5, 1), (9, 1), (20, 1), (30, 4)],
+                100,
+                b"0123456789",
+            ),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn never_panics(seed in 0..3_usize, changes in prop::collection::vec(change(), 1..6), mend in prop::bool::weighted(0.8)) {
+            let seeds = seeds();
+            let mut tar = seeds[seed].clone();
+            for change in changes {
+                let length = tar.len().max(1);
+                match change {
+                    Change::Byte(at, byte) => {
+                        if let Some(place) = tar.get_mut(at % length) {
+                            *place = byte;
+                        }
+                    }
+                    Change::Drop(at, count) => {
+                        let at = at % length;
+                        tar.drain(at.min(tar.len())..(at + count).min(tar.len()));
+                    }
+                    Change::Repeat(at, blocks) => {
+                        let at = at % length / BLOCK * BLOCK;
+                        let end = (at + blocks * BLOCK).min(tar.len());
+                        tar.extend_from_within(at..end);
+                    }
+                }
+            }
+            if mend {
+                for block in tar.as_chunks_mut::<BLOCK>().0 {
+                    if block[257..].starts_with(b"ustar") {
+                        let mended = Raw(*block).done();
+                        block.copy_from_slice(&mended);
+                    }
+                }
+            }
+            let base = seeds[(seed + 1) % 3].as_slice();
+            drop(squash_tar_layers(&[base, &tar, &seeds[0]]));
+        }
+    }
+}
