@@ -258,8 +258,10 @@ impl LayerDiff {
                 metadata.mode = own.mode;
                 metadata.mtime = own.mtime;
             }
-            // chown(2) takes file capabilities away
-            linked.metadata.xattrs.remove(&b"security.capability"[..]);
+            if (own.uid, own.gid) != (metadata.uid, metadata.gid) {
+                // chown(2) takes file capabilities away
+                linked.metadata.xattrs.remove(&b"security.capability"[..]);
+            }
             overlay_metadata(&mut linked.metadata, metadata);
         }
         self.put(dir, base, node);
