@@ -339,6 +339,7 @@ fn golden(host: &Host, repo: &str, algorithm: Algorithm, layout: &Layout, user: 
     let program = command.remove(0);
     let output = Command::new(program)
         .args(command)
+        .env("HOME", host.dir.path())
         .args(["--json", "--repo"])
         .arg(&path)
         .args(["sync", "--deployment", "d"])

@@ -4,8 +4,8 @@
 
 #[path = "common/plain_tree.rs"]
 mod plain_tree;
-#[path = "common/podman.rs"]
-mod podman;
+#[path = "common/programs.rs"]
+mod programs;
 #[path = "common/store_images.rs"]
 mod store_images;
 
@@ -15,7 +15,7 @@ use std::{
 };
 
 use boundstore::store_tree::{StoreImage, lay_out};
-use podman::{can_run, run};
+use programs::{can_run, run};
 use serde_json::{Value, json};
 use store_images::{image, layer, pinned, pinned_by_index, recompressed, small_set};
 
@@ -135,13 +135,13 @@ fn podman_with_vfs_lives_with_the_store() {
         command.arg(podman.path("store")).output().unwrap()
     };
     let output = images();
-    assert!(output.status.success(), "{}", podman::text(&output));
+    assert!(output.status.success(), "{}", programs::text(&output));
     for directory in ["vfs-images", "vfs-layers"] {
         let aside = podman.path(directory);
         let in_store = podman.path("store").join(directory);
         std::fs::rename(&in_store, &aside).unwrap();
         let output = images();
-        assert!(!output.status.success(), "{}", podman::text(&output));
+        assert!(!output.status.success(), "{}", programs::text(&output));
         std::fs::rename(&aside, &in_store).unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
 
-#[path = "common/podman.rs"]
-mod podman;
+#[path = "common/programs.rs"]
+mod programs;
 #[path = "common/store_images.rs"]
 mod store_images;
 
@@ -21,7 +21,7 @@ use boundstore::{
         tar_split::{Crc64, TarSplitItem, TarSplitReader, TarSplitWriter, reassemble},
     },
 };
-use podman::{can_run, run};
+use programs::{can_run, run};
 use serde_json::json;
 use store_images::{image, layer};
 
