@@ -1,3 +1,7 @@
-//! The `boundstore` command.
+//! The `boundstore` command: see [`boundstore::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boundstore::cli::run(std::env::args_os())
+}

@@ -1,1 +1,150 @@
-//! (being written)
+//! The command line: the only place that prints, reads the environment or
+//! knows colour. One file per verb.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod failure;
+mod images;
+mod later;
+mod mount;
+mod output;
+mod remove;
+mod status;
+mod sync;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use self::{failure::Exit, output::Output};
+use crate::repo;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  failed
+  2  wrong usage
+  3  unhealthy, stale or corrupt (status, verify, lint, lock --check)
+  4  not now, try again (network, a lock that others hold)
+  5  refused (policy, pin, fs-verity, foreign owner)";
+
+/// Keeps the app images that a bootc host is bound to in the host's own
+/// composefs repository, and shows each deployment exactly its own set, where
+/// podman finds it as an additional image store.
+#[derive(Debug, Parser)]
+#[command(name = "boundstore", version, after_help = EXIT_STATUS)]
+struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What counts for every verb.
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// The physical root of the host
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sysroot")]
+    sysroot: PathBuf,
+    /// The composefs repository [default: SYSROOT/composefs]
+    #[arg(long, global = true, value_name = "DIR")]
+    repo: Option<PathBuf>,
+    /// Do without fs-verity: the kernel then checks nothing that containers read
+    #[arg(long, global = true)]
+    allow_missing_verity: bool,
+    /// Write the result as one JSON document
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more, on stderr
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+impl Global {
+    fn repo(&self) -> PathBuf {
+        self.repo
+            .clone()
+            .unwrap_or_else(|| repo::default_path(&self.sysroot))
+    }
+
+    fn output(&self) -> Output {
+        Output {
+            json: self.json,
+            verbose: self.verbose,
+            quiet: self.quiet,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Fetch and publish the set of a deployment
+    Sync(sync::Args),
+    /// Show a deployment's set as a read-only image store
+    Mount(mount::MountArgs),
+    /// Take a mounted set away
+    Umount(mount::UmountArgs),
+    /// Tell how the deployments' sets stand
+    Status(status::Args),
+    /// List the images of published sets
+    Images(images::Args),
+    /// Take a deployment's set out of the repository
+    Remove(remove::Args),
+    /// Tell what the sets take on disk, and share (not in this version)
+    Du(later::Args),
+    /// Collect what no deployment needs (not in this version)
+    Gc(later::Args),
+    /// Check and mend the repository (not in this version)
+    Verify(later::Args),
+    /// Check the unit files of a host image (not in this version)
+    Lint(later::Args),
+    /// Write down what the bound names mean today (not in this version)
+    Lock(later::Args),
+    /// Write a set as plain directories (not in this version)
+    Embed(later::Args),
+    /// Carry a whole set as one artifact (not in this version)
+    Bundle(later::Args),
+}
+
+/// Runs the command line and gives its exit status.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+            // The reader may have gone away, as with `| head`.
+            let _closed_pipe = error.print();
+            return exit.into();
+        }
+    };
+    let global = args.global;
+    let result = match args.verb {
+        Verb::Sync(args) => sync::run(&global, args),
+        Verb::Mount(args) => mount::mount(&global, &args),
+        Verb::Umount(args) => mount::umount(&global, &args),
+        Verb::Status(args) => status::run(&global, &args),
+        Verb::Images(args) => images::run(&global, &args),
+        Verb::Remove(args) => remove::run(&global, &args),
+        Verb::Du(_) => later::run("du"),
+        Verb::Gc(_) => later::run("gc"),
+        Verb::Verify(_) => later::run("verify"),
+        Verb::Lint(_) => later::run("lint"),
+        Verb::Lock(_) => later::run("lock"),
+        Verb::Embed(_) => later::run("embed"),
+        Verb::Bundle(_) => later::run("bundle"),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit.into()
+        }
+    }
+}

@@ -1,1 +1,9 @@
-//! (being written)
+//! The life of a deployment's set: sync, expose, status, remove.
+
+mod expose;
+mod status;
+mod sync;
+
+pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use status::{Condition, DeploymentStatus, Status, status};
+pub use sync::{SyncError, SyncEvent, Synced, Syncer};

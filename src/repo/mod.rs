@@ -1,1 +1,200 @@
-//! (being written)
+//! The seam: a composefs repository, as boundstore uses it. The only folder
+//! that names `composefs`.
+//!
+//! ```text
+//! objects/xx/yyyy..                          file contents, streams, set images
+//! streams/boundstore-layer-v1-sha256:..      one layer: its tar, split      (stream.rs)
+//! streams/boundstore-image-v1-sha256:..      manifest, config, layers       (record.rs)
+//! streams/boundstore-set-v1-<set image>      the pin: all objects of a set  (record.rs)
+//! streams/refs/boundstore/partial/..         what an unfinished sync keeps
+//! streams/refs/boundstore/deployments/<id>   THE ref: its deployment's set
+//! ```
+//! Two handles: [`RepoView`] reads without any lock, so that it never waits
+//! behind somebody's gc; [`Repo`] holds the shared lock and writes.
+
+mod erofs;
+mod error;
+mod object;
+mod record;
+mod stream;
+mod verity;
+mod view;
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use composefs::{
+    fsverity::{Algorithm as Alg, Sha256HashValue, Sha512HashValue},
+    repository::{Repository, RepositoryConfig},
+};
+
+pub use self::{
+    erofs::render,
+    error::RepoError,
+    object::{Ensured, ObjectWriter},
+    record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
+    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer},
+    verity::{Verity, fs_verity_digest},
+    view::RepoView,
+};
+use crate::{
+    name::Algorithm,
+    sys::{self, Lock},
+};
+
+/// A composefs repository, open for writing under its shared lock.
+///
+/// The lock is what protects objects that no ref covers yet from a concurrent
+/// gc: hold it from the first object until the ref, never across the network.
+#[derive(Debug)]
+pub struct Repo {
+    inner: Inner,
+    view: RepoView,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Sha256(Arc<Repository<Sha256HashValue>>),
+    Sha512(Arc<Repository<Sha512HashValue>>),
+}
+
+/// How a repository is to be created where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewRepo {
+    /// bootc's is [`Algorithm::Sha512`].
+    pub algorithm: Algorithm,
+    /// Without fs-verity: for filesystems that have none.
+    pub insecure: bool,
+}
+
+impl Repo {
+    /// How long [`Repo::open`] waits for a gc to finish.
+    pub const LOCK_LIMIT: Duration = Duration::from_secs(60);
+
+    /// Opens the repository at `path` and takes its shared lock.
+    ///
+    /// # Errors
+    /// [`RepoError::Busy`] where a gc holds the lock for longer than `limit`;
+    /// [`RepoError::Absent`] where there is none; a foreign or newer format is
+    /// refused, never upgraded.
+    pub fn open(path: &Path, limit: Duration) -> Result<Self, RepoError> {
+        let view = RepoView::open(path)?;
+        let lock = bounded_lock(path, limit)?;
+        let opened = |error| RepoError::Open {
+            path: path.to_owned(),
+            source: error,
+        };
+        let cwd = rustix_cwd();
+        let inner = match view.algorithm() {
+            Algorithm::Sha256 => Inner::Sha256(Arc::new(
+                Repository::open_path(&cwd, path).map_err(|error| opened(error.into()))?,
+            )),
+            Algorithm::Sha512 => Inner::Sha512(Arc::new(
+                Repository::open_path(&cwd, path).map_err(|error| opened(error.into()))?,
+            )),
+        };
+        // The crate waits for its lock without limit: ours, shared too, has
+        // made sure that it need not, and can go now.
+        drop(lock);
+        Ok(Self { inner, view })
+    }
+
+    /// Creates a repository at `path`, mode 0700, in bootc's configuration.
+    ///
+    /// # Errors
+    /// [`RepoError::NoVerity`] where the filesystem has no fs-verity and
+    /// `insecure` is not asked for.
+    pub fn create(path: &Path, new: NewRepo) -> Result<(), RepoError> {
+        let config = |algorithm| {
+            let config = RepositoryConfig::new(algorithm);
+            if new.insecure {
+                config.set_insecure()
+            } else {
+                config
+            }
+        };
+        let cwd = rustix_cwd();
+        if let Some(parent) = path.parent() {
+            sys::create_dir_all_at(&cwd, parent)?;
+        }
+        let created = match new.algorithm {
+            Algorithm::Sha256 => Repository::<Sha256HashValue>::init_path(
+                &cwd,
+                path,
+                config(Alg::Sha256 { lg_blocksize: 12 }),
+            )
+            .map(drop),
+            Algorithm::Sha512 => Repository::<Sha512HashValue>::init_path(
+                &cwd,
+                path,
+                config(Alg::Sha512 { lg_blocksize: 12 }),
+            )
+            .map(drop),
+        };
+        created.map_err(|error| {
+            let source = error.into();
+            let path = path.to_owned();
+            if new.insecure {
+                RepoError::Open { path, source }
+            } else {
+                RepoError::NoVerity { path, source }
+            }
+        })
+    }
+
+    /// The same repository, read without the lock.
+    pub fn view(&self) -> &RepoView {
+        &self.view
+    }
+
+    /// Makes all that was written durable.
+    ///
+    /// # Errors
+    /// Whatever `syncfs(2)` says.
+    pub fn sync(&self) -> Result<(), RepoError> {
+        Ok(sys::sync_filesystem(self.fd(), self.path())?)
+    }
+
+    /// Bytes free on the repository's filesystem.
+    ///
+    /// # Errors
+    /// Whatever `fstatvfs(3)` says.
+    pub fn free_bytes(&self) -> Result<u64, RepoError> {
+        Ok(sys::free_bytes(self.fd(), self.path())?)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.view.fd()
+    }
+
+    fn path(&self) -> &Path {
+        self.view.path()
+    }
+}
+
+fn bounded_lock(path: &Path, limit: Duration) -> Result<Lock, RepoError> {
+    sys::lock_shared(path, limit).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            RepoError::Busy {
+                path: path.to_owned(),
+                waited_secs: limit.as_secs(),
+            }
+        } else {
+            error.into()
+        }
+    })
+}
+
+/// The crate opens relative to a directory handle; ours is that of `/` or `.`.
+fn rustix_cwd() -> impl AsFd {
+    sys::current_dir()
+}
+
+/// The path of a repository of its own below a sysroot.
+pub fn default_path(sysroot: &Path) -> PathBuf {
+    sysroot.join("composefs")
+}

@@ -1,5 +1,40 @@
-//! Where images come from.
+//! Where images come from: from a wanted name to checked documents and layers.
+//!
+//! A [`SourceRef`] says where, a [`Wanted`] what, and a [`ResolvedImage`] is
+//! what comes back: documents that agree with each other. Layers are opened
+//! afterwards and are not trusted until whoever reads them has hashed them.
 
+mod archive;
+mod choose;
+mod docker_archive;
+pub mod document;
+mod error;
+mod files;
 mod image;
+mod json;
+mod layout;
+mod media_type;
+mod policy;
+mod raw_config;
+mod reference;
+mod registry;
+mod skopeo;
+mod sources;
+mod spool;
+mod tar_index;
+mod wanted;
 
-pub use image::{Compression, LayerData, LayerDescriptor, LayerForm, ResolvedImage};
+pub use docker_archive::DockerArchive;
+pub use error::{Failing, SourceError};
+pub use image::{
+    Compression, Documents, ImageError, LayerData, LayerDescriptor, LayerForm, ResolvedImage,
+};
+pub use layout::Layout;
+pub use media_type::DocumentKind;
+pub use policy::{HostPolicy, PolicyError, judge_native};
+pub use reference::{SourceRef, SourceRefError};
+pub use registry::{FetchStep, Registry};
+pub use skopeo::SkopeoOptions;
+pub use sources::{Found, SourceOptions, Sources};
+pub use spool::Spool;
+pub use wanted::Wanted;

@@ -106,3 +106,18 @@ pub enum EntryKind {
     /// A named pipe.
     Fifo,
 }
+
+impl EntryKind {
+    /// What it is, in a word or two, for messages.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Regular(_) => "file",
+            Self::Hardlink(_) => "hard link",
+            Self::Symlink(_) => "symlink",
+            Self::CharDevice(_) => "character device",
+            Self::BlockDevice(_) => "block device",
+            Self::Fifo => "pipe",
+        }
+    }
+}

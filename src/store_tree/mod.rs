@@ -1,7 +1,31 @@
 //! The store tree: containers-storage's layout of a set, as values.
 //!
+//! [`lay_out`] makes a [`StoreTree`] of bound images and their squashed
+//! trees; [`StoreTree::validate`] reads it back as podman would and gives the
+//! [`ValidStoreTree`] that sinks take. Every byte is written down in
+//! `docs/format.md`, "Store tree, format 1".
+//!
 //! Pure: no I/O, no repository.
 
+mod big_data;
+mod document;
+#[cfg(test)]
+#[path = "../../tests/common/store_images.rs"]
+mod fixture;
+mod images;
 mod input;
+mod layers;
+mod layout;
+mod node;
+mod rfc3339;
+pub mod tar_split;
+mod validate;
+mod walk;
 
+pub use big_data::big_data_file_name;
+pub use document::{ConfigFacts, DocumentError, ManifestFacts, parse_config, parse_manifest};
+pub use images::{ImageRecord, parse_images_json};
 pub use input::{StoreBlob, StoreImage, StoreLayer};
+pub use layers::{LayerRecord, parse_layers_json};
+pub use layout::{LayOutError, StoreTree, lay_out, lock_content};
+pub use validate::{ValidStoreTree, ValidationError, Violation, validate_tree};

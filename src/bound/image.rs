@@ -1,0 +1,255 @@
+//! Bound images, and where they were asked for.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    path::PathBuf,
+};
+
+use crate::name::ImageName;
+
+use super::{
+    problem::{ArgumentError, ArgumentFault, Problem, ScanError},
+    quadlet::{NameFault, full_name},
+};
+
+/// One name that a deployment asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundImage {
+    /// The full name; podman finds the image under it.
+    pub name: ImageName,
+    /// Everywhere it was asked for, at least one place.
+    pub origins: Vec<Origin>,
+    /// Where to take it from instead of its registry: the SOURCE of
+    /// `--image NAME=SOURCE` as it was typed, a transport name not yet parsed.
+    /// Never from a unit: what a deployment ships does not choose the source.
+    pub source: Option<String>,
+    /// Credentials for this image alone; no unit can set them yet.
+    pub auth_file: Option<PathBuf>,
+}
+
+/// Where an image was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// A quadlet unit, linked into one of the directories.
+    Unit {
+        /// The link, relative to the deployment's root.
+        path: PathBuf,
+        /// What the link says; untrusted, resolved inside that root only.
+        target: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// `--image`.
+    CommandLine,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unit { path, target, line } => {
+                write!(f, "{} -> {}:{line}", path.display(), target.display())
+            }
+            Self::CommandLine => f.write_str("--image"),
+        }
+    }
+}
+
+/// Reads the value of one `--image NAME[=SOURCE]`. The name may be short; the
+/// source is anything not empty, not parsed here.
+///
+/// # Errors
+/// The name is none, or has a transport, or the source is empty.
+pub fn from_command_line(text: &str) -> Result<BoundImage, ArgumentError> {
+    argument(text).map(|(image, _)| image)
+}
+
+/// The image of a `--image`, and the name as typed where that is a short one.
+pub(super) fn argument(text: &str) -> Result<(BoundImage, Option<&str>), ArgumentError> {
+    let fail = |fault| ArgumentError {
+        text: text.to_owned(),
+        fault,
+    };
+    let (written, source) = match text.split_once('=') {
+        Some((_, "")) => return Err(fail(ArgumentFault::EmptySource)),
+        Some((written, source)) => (written, Some(source.to_owned())),
+        None => (text, None),
+    };
+    let full = full_name(written).map_err(|fault: NameFault| fail(fault.into()))?;
+    let image = BoundImage {
+        name: full.name,
+        origins: vec![Origin::CommandLine],
+        source,
+        auth_file: None,
+    };
+    Ok((image, full.was_short.then_some(written)))
+}
+
+/// Joins lists of images into one, sorted, each name once.
+///
+/// A name that comes again adds its origins, and its source or credentials
+/// where there were none. Nothing is overridden, so the order of the lists
+/// decides only that of the origins.
+///
+/// # Errors
+/// Every name that has two different sources or credentials.
+pub fn merge(images: impl IntoIterator<Item = BoundImage>) -> Result<Vec<BoundImage>, ScanError> {
+    let mut merged = BTreeMap::<ImageName, BoundImage>::new();
+    let mut problems = Vec::new();
+    for image in images {
+        match merged.entry(image.name.clone()) {
+            Entry::Vacant(slot) => {
+                slot.insert(image);
+            }
+            Entry::Occupied(mut slot) => problems.extend(slot.get_mut().absorb(image)),
+        }
+    }
+    ScanError::unless_empty(problems)?;
+    Ok(merged.into_values().collect())
+}
+
+impl BoundImage {
+    fn absorb(&mut self, other: BoundImage) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut conflict = |setting, first: String, second: String| {
+            problems.push(Problem::Conflict {
+                name: self.name.clone(),
+                setting,
+                first: (first, self.origins.clone()),
+                second: (second, other.origins.clone()),
+            });
+        };
+        match (&mut self.source, other.source) {
+            (Some(first), Some(second)) if *first != second => {
+                conflict("source", first.clone(), second);
+            }
+            (first @ None, second) => *first = second,
+            _ => {}
+        }
+        match (&mut self.auth_file, other.auth_file) {
+            (Some(first), Some(second)) if *first != second => {
+                let text = |path: &PathBuf| path.display().to_string();
+                conflict("auth file", text(first), text(&second));
+            }
+            (first @ None, second) => *first = second,
+            _ => {}
+        }
+        for origin in other.origins {
+            if !self.origins.contains(&origin) {
+                self.origins.push(origin);
+            }
+        }
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn unit(name: &str, line: usize) -> BoundImage {
+        BoundImage {
+            name: name.parse().unwrap(),
+            origins: vec![Origin::Unit {
+                path: "d/x.image".into(),
+                target: "/x.image".into(),
+                line,
+            }],
+            source: None,
+            auth_file: None,
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        let image = from_command_line("quay.io/a/b").unwrap();
+        assert_eq!(image.name.to_string(), "quay.io/a/b:latest");
+        assert_eq!(image.source, None);
+        assert_eq!(image.origins, [Origin::CommandLine]);
+        assert_eq!(image.auth_file, None);
+
+        let image = from_command_line("quay.io/a/b:1=oci:/x=y:z").unwrap();
+        assert_eq!(image.name.to_string(), "quay.io/a/b:1");
+        assert_eq!(image.source.as_deref(), Some("oci:/x=y:z"));
+
+        let (image, short) = argument("alpine=oci:/x").unwrap();
+        assert_eq!(image.name.to_string(), "docker.io/library/alpine:latest");
+        assert_eq!(short, Some("alpine"));
+
+        for bad in [
+            "",
+            "=",
+            "=oci:/x",
+            "quay.io/a=",
+            "quay.io/A",
+            "oci:/x",
+            "docker://quay.io/a",
+        ] {
+            let error = from_command_line(bad).unwrap_err();
+            assert_eq!(error.to_string(), format!("--image {bad:?}"));
+            assert!(std::error::Error::source(&error).is_some());
+        }
+    }
+
+    #[test]
+    fn a_name_comes_once_and_nothing_is_overridden() {
+        let arg = |text| from_command_line(text).unwrap();
+        let merged = merge([
+            unit("quay.io/b", 2),
+            unit("quay.io/a", 3),
+            unit("quay.io/b", 4),
+            unit("quay.io/b", 2),
+            arg("quay.io/b=oci:/x"),
+            arg("quay.io/b:latest"),
+        ])
+        .unwrap();
+        assert_eq!(merged.len(), 2);
+        assert_eq!(merged[0], unit("quay.io/a", 3));
+        assert_eq!(merged[1].source.as_deref(), Some("oci:/x"));
+        let lines: Vec<_> = merged[1].origins.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "d/x.image -> /x.image:2",
+                "d/x.image -> /x.image:4",
+                "--image"
+            ]
+        );
+
+        let error = merge([
+            arg("quay.io/b=oci:/x"),
+            arg("quay.io/a=oci:/x"),
+            arg("quay.io/b=oci:/y"),
+            arg("quay.io/a=oci:/z"),
+            arg("quay.io/a=oci:/x"),
+        ])
+        .unwrap_err();
+        assert_eq!(error.problems().len(), 2);
+        let text = error.to_string();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("quay.io/b:latest"), "{text}");
+        assert!(text.contains("\"oci:/y\""), "{text}");
+
+        let mut first = unit("quay.io/a", 1);
+        first.auth_file = Some("/a".into());
+        let mut second = unit("quay.io/a", 2);
+        assert_eq!(
+            merge([second.clone(), first.clone()]).unwrap()[0].auth_file,
+            first.auth_file
+        );
+        second.auth_file = Some("/b".into());
+        assert!(merge([first, second]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arguments_never_panic(text in any::<String>(), ascii in "[a-z/:@=.]{0,20}") {
+            let _ = from_command_line(&text);
+            if let Ok(image) = from_command_line(&ascii) {
+                prop_assert_eq!(image.source.is_some(), ascii.contains('='));
+            }
+        }
+    }
+}

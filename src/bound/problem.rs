@@ -1,0 +1,214 @@
+//! What can be wrong with what a deployment asks for: all of it at once.
+
+use std::{error::Error, fmt, path::PathBuf};
+
+use crate::{error::PathError, name::ImageName, sys::ReadInRootError};
+
+use super::{
+    image::Origin,
+    quadlet::{NameFault, UnitFault},
+};
+
+/// Everything that is wrong, never nothing. Printed one problem to a line, each
+/// with its causes.
+#[derive(Debug)]
+pub struct ScanError {
+    problems: Vec<Problem>,
+}
+
+impl ScanError {
+    /// The problems, in the order of directories, file names and arguments.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    pub(super) fn unless_empty(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(Self { problems })
+    }
+
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+}
+
+impl Error for ScanError {}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write_line(f, problem)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes an error and its causes as one line: file names and link targets come
+/// from the deployment and may hold line feeds and escape sequences.
+fn write_line(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.chars().try_for_each(|char| {
+        if char.is_control() {
+            write!(f, "{}", char.escape_default())
+        } else {
+            write!(f, "{char}")
+        }
+    })
+}
+
+/// One thing that is wrong with what a deployment asks for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// A directory of links, or a link in it, cannot be read.
+    #[error(transparent)]
+    Directory(#[from] PathError),
+    /// An entry that binds nothing: every entry must.
+    #[error("{}", path.display())]
+    Entry {
+        /// The entry, relative to the root.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: EntryFault,
+    },
+    /// What a link points to cannot be read: it dangles, leads out of the root,
+    /// or to something that is no small regular file.
+    #[error("{} -> {}", path.display(), target.display())]
+    Read {
+        /// The link, relative to the root.
+        path: PathBuf,
+        /// What the link says.
+        target: PathBuf,
+        /// Why.
+        source: ReadInRootError,
+    },
+    /// The unit does not say clearly which image it needs.
+    #[error("{origin}")]
+    Unit {
+        /// The unit and the line.
+        origin: Origin,
+        /// What is wrong there.
+        source: UnitFault,
+    },
+    /// Two directories have an entry of one name, for two different images. It
+    /// looks as if one should replace the other, and none does.
+    #[error("{first} binds {first_name}, but {second} of the same name binds {second_name}")]
+    TwoUnits {
+        /// The entry in the first directory.
+        first: Origin,
+        /// What it binds.
+        first_name: ImageName,
+        /// The entry in the second directory.
+        second: Origin,
+        /// What it binds.
+        second_name: ImageName,
+    },
+    /// One image name with two different settings.
+    #[error(
+        "{name} has two values for {setting}: {:?} ({}) and {:?} ({})",
+        first.0, list(&first.1), second.0, list(&second.1)
+    )]
+    Conflict {
+        /// The name.
+        name: ImageName,
+        /// Which setting.
+        setting: &'static str,
+        /// One value, and where it comes from.
+        first: (String, Vec<Origin>),
+        /// The other.
+        second: (String, Vec<Origin>),
+    },
+    /// An `--image` that cannot be understood.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+}
+
+fn list(origins: &[Origin]) -> String {
+    let texts: Vec<_> = origins.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
+/// What can be wrong with an entry of a directory of links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EntryFault {
+    /// Its name is not UTF-8.
+    #[error("the name is not UTF-8")]
+    NotUtf8,
+    /// It is a file or a directory.
+    #[error("not a symbolic link; put the unit elsewhere and link to it")]
+    NotSymlink,
+    /// Its name ends in something else.
+    #[error("the name ends neither in .image nor in .container")]
+    Extension,
+}
+
+/// An `--image` that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--image {text:?}")]
+pub struct ArgumentError {
+    /// What was typed.
+    pub text: String,
+    /// What is wrong with it.
+    #[source]
+    pub fault: ArgumentFault,
+}
+
+/// What can be wrong with an `--image`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgumentFault {
+    /// Nothing after the `=`.
+    #[error("no source follows the =, like oci:/path/to/layout")]
+    EmptySource,
+    /// What is before it is no image name.
+    #[error(transparent)]
+    Name(#[from] NameFault),
+}
+
+/// Something that works, and may not do what was meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// A name without a registry. podman asks its registries.conf what a short
+    /// name means; here it always means docker.io, on every host the same.
+    ShortName {
+        /// Where it is written.
+        origin: Origin,
+        /// As it is written.
+        written: String,
+        /// What it was taken for.
+        name: ImageName,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Line(String);
+        match self {
+            Self::ShortName {
+                origin,
+                written,
+                name,
+            } => write_line(
+                f,
+                &Line(format!(
+                    "{origin}: {written:?} is a short name, taken for {name}; write the full name"
+                )),
+            ),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Exit statuses, and the one table from errors to them.
+
+use std::{error::Error, io, process::ExitCode};
+
+use crate::{
+    bound::{ArgumentError, ScanError},
+    deployment::{ExposeError, SyncError},
+    error::PathError,
+    repo::{DeploymentIdError, RepoError},
+    source::{Failing, SourceError},
+    sys::MountError,
+};
+
+/// What the caller is told by number; see `boundstore --help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    Unhealthy = 3,
+    NotNow = 4,
+    Refused = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// An error with the exit status it means.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+
+    /// Prints the error and its causes, each once.
+    pub(super) fn print(&self) {
+        if self.exit == Exit::Done {
+            return;
+        }
+        eprintln!("Error: {}", self.error);
+        let mut last = self.error.to_string();
+        let mut cause = self.error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if text != last {
+                eprintln!("Caused by: {text}");
+            }
+            last = text;
+            cause = error.source();
+        }
+    }
+}
+
+fn of_repo(error: &RepoError) -> Exit {
+    match error {
+        RepoError::Busy { .. } => Exit::NotNow,
+        RepoError::NoVerity { .. } => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+fn of_mount(error: &MountError) -> Exit {
+    match error {
+        MountError::NoVerityRequire(_) => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
+pub(super) fn of_source(error: &SourceError) -> Exit {
+    match error.failing() {
+        Failing::Denied => Exit::Refused,
+        Failing::Transient => Exit::NotNow,
+        _ => Exit::Failed,
+    }
+}
+
+macro_rules! table {
+    ($($error:ty => $exit:expr;)*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let exit: fn(&$error) -> Exit = $exit;
+                Self::new(exit(&error), error)
+            }
+        })*
+    };
+}
+
+table! {
+    PathError => |_| Exit::Failed;
+    RepoError => of_repo;
+    SourceError => of_source;
+    ScanError => |_| Exit::Failed;
+    ArgumentError => |_| Exit::Usage;
+    DeploymentIdError => |_| Exit::Usage;
+    SyncError => |error| match error {
+        SyncError::Source { source, .. } => of_source(source),
+        SyncError::Repo(source) => of_repo(source),
+        _ => Exit::Failed,
+    };
+    ExposeError => |error| match error {
+        ExposeError::MissingVerity(_) => Exit::Refused,
+        ExposeError::Repo(source) => of_repo(source),
+        ExposeError::Mount { source, .. } | ExposeError::Kernel(source) => of_mount(source),
+        _ => Exit::Failed,
+    };
+    // Nobody reads any more: that is no failure.
+    io::Error => |error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Exit::Done,
+        _ => Exit::Failed,
+    };
+}

@@ -1,0 +1,71 @@
+//! `boundstore images`
+
+use serde::Serialize;
+
+use super::{
+    Global,
+    failure::{Exit, Failure},
+    output::bytes,
+};
+use crate::repo::{DeploymentId, RepoView, SetImageRecord};
+
+/// From files alone: takes no lock and starts no program.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only this deployment's
+    #[arg(long, value_name = "ID")]
+    deployment: Option<DeploymentId>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    deployment: DeploymentId,
+    #[serde(flatten)]
+    image: SetImageRecord,
+}
+
+#[derive(Debug, Serialize)]
+struct Images {
+    images: Vec<Row>,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    let view = RepoView::open(&global.repo())?;
+    let ids = match &args.deployment {
+        Some(id) => vec![id.clone()],
+        None => view.deployments()?,
+    };
+    let mut images = Vec::new();
+    for id in ids {
+        let set = view.set(&id)?;
+        if set.is_none() && args.deployment.is_some() {
+            let message =
+                format!("deployment {id} has no set: `boundstore sync --deployment {id}`");
+            return Err(Failure::new(Exit::Failed, message));
+        }
+        for image in set.into_iter().flat_map(|set| set.images) {
+            images.push(Row {
+                deployment: id.clone(),
+                image,
+            });
+        }
+    }
+    let images = Images { images };
+    global
+        .output()
+        .result("images", &images, || human(&images))?;
+    Ok(Exit::Done)
+}
+
+fn human(images: &Images) -> String {
+    let mut text = String::new();
+    for Row { deployment, image } in &images.images {
+        let id = &image.config_digest.hex()[..12];
+        text += &format!(
+            "{deployment}  {}  {id}  {}\n",
+            image.name,
+            bytes(image.bytes)
+        );
+    }
+    text
+}

@@ -1,0 +1,118 @@
+//! `boundstore mount` and `boundstore umount`
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{
+    Global,
+    failure::{Exit, Failure},
+};
+use crate::{
+    deployment::{ExposeError, Mounted, Mounter, exposed_at, mount_empty, umount as unmount},
+    repo::{DeploymentId, RepoView},
+};
+
+/// Where podman looks for the host's additional image store.
+const STORE: &str = "/usr/lib/containers/storage";
+
+/// Where the set cannot be mounted, an empty, valid store is, so that podman
+/// goes on working; the exit status tells.
+#[derive(Debug, clap::Args)]
+pub(super) struct MountArgs {
+    /// Whose set
+    #[arg(long, value_name = "ID")]
+    deployment: DeploymentId,
+    /// Where to
+    #[arg(default_value = STORE)]
+    target: PathBuf,
+    /// Leave the target as it is where the set cannot be mounted
+    #[arg(long)]
+    no_fallback: bool,
+}
+
+/// Takes away what boundstore mounted.
+#[derive(Debug, clap::Args)]
+pub(super) struct UmountArgs {
+    /// Where from
+    #[arg(default_value = STORE)]
+    target: PathBuf,
+    /// Detach it now, though something uses it: that keeps its files until it ends
+    #[arg(long)]
+    lazy: bool,
+}
+
+pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> {
+    let mounter = Mounter {
+        run_dir: "/run/boundstore".into(),
+        allow_missing_verity: global.allow_missing_verity,
+        context: selinux_context(),
+    };
+    let target = &args.target;
+    let mounted = RepoView::open(&global.repo())
+        .map_err(ExposeError::from)
+        .and_then(|view| {
+            let (set, mounted) = mounter.mount(&view, &args.deployment, target)?;
+            Ok((set, mounted, view.is_secure()))
+        });
+    let output = global.output();
+    match mounted {
+        Ok((set, mounted, secure)) => {
+            if !secure {
+                output.warn("mounted without fs-verity: nothing checks what containers read");
+            }
+            let already = mounted == Mounted::Already;
+            let result = json!({
+                "deployment": args.deployment, "target": target,
+                "set_image": set.set_image, "images": set.images.len(), "already": already,
+            });
+            output.result("mount", &result, || {
+                let how = if already {
+                    "is mounted already"
+                } else {
+                    "mounted"
+                };
+                let (id, count) = (&args.deployment, set.images.len());
+                format!(
+                    "the set of {id} ({count} images) {how} at {}\n",
+                    target.display()
+                )
+            })?;
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            if !args.no_fallback {
+                stand_in(global, target);
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Puts the empty store where nothing of ours is: a host without any store at
+/// its configured place is a host whose podman fails.
+fn stand_in(global: &Global, target: &Path) {
+    let output = global.output();
+    match exposed_at(target) {
+        Ok(Some(_)) => output.warn("what was mounted there stays"),
+        _ => match mount_empty(target) {
+            Ok(()) => output.warn("an empty store stands in, so that podman goes on working"),
+            Err(error) => output.warn(&format!("nor could an empty store be mounted: {error}")),
+        },
+    }
+}
+
+pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure> {
+    let target = &args.target;
+    unmount(target, args.lazy)?;
+    let result = json!({ "target": target });
+    let text = || format!("unmounted {}\n", target.display());
+    global.output().result("umount", &result, text)?;
+    Ok(Exit::Done)
+}
+
+/// The label that podman's own store has, where SELinux is on.
+fn selinux_context() -> Option<String> {
+    std::fs::metadata("/sys/fs/selinux/enforce").ok()?;
+    Some("system_u:object_r:container_ro_file_t:s0".to_owned())
+}

@@ -1,0 +1,97 @@
+//! Results to stdout, messages to stderr.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// How the user wants to be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+    pub(super) verbose: bool,
+    pub(super) quiet: bool,
+}
+
+impl Output {
+    /// A result: as JSON with its schema's name, or as text.
+    pub(super) fn result(
+        &self,
+        verb: &str,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        #[derive(Serialize)]
+        struct Document<'a, T> {
+            schema: String,
+            #[serde(flatten)]
+            value: &'a T,
+        }
+        let text = if self.json {
+            let document = Document {
+                schema: format!("boundstore.{verb}/v1"),
+                value,
+            };
+            let json = serde_json::to_string_pretty(&document).map_err(io::Error::from)?;
+            format!("{json}\n")
+        } else {
+            text()
+        };
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    }
+
+    /// Something worth knowing, unless silence was asked for.
+    pub(super) fn say(&self, message: &str) {
+        if !self.quiet {
+            eprintln!("{message}");
+        }
+    }
+
+    /// Something that may be wrong.
+    pub(super) fn warn(&self, message: &str) {
+        self.say(&format!("Warning: {message}"));
+    }
+
+    /// A detail.
+    pub(super) fn detail(&self, message: &str) {
+        if self.verbose {
+            eprintln!("{message}");
+        }
+    }
+}
+
+/// Bytes as people read them: `1.5 MiB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut scaled = count;
+    let mut rest = 0;
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        rest = scaled % 1024;
+        scaled /= 1024;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{scaled} B"),
+        _ => format!("{scaled}.{} {}", rest * 10 / 1024, UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_are_readable() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(super::bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Exposing a set: the mount that podman sees.
+
+use std::{
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    error::{Doing, PathError},
+    name::ObjectId,
+    repo::{DeploymentId, RepoError, RepoView, SetRecord},
+    sys::{self, MountError, Overlay, Unmount},
+};
+
+/// How sets are mounted on this host.
+#[derive(Debug, Clone)]
+pub struct Mounter {
+    /// A directory of ours below `/run`.
+    pub run_dir: PathBuf,
+    /// Whether a set may be mounted that the kernel does not check.
+    pub allow_missing_verity: bool,
+    /// The `context=` mount option, where SELinux is on.
+    pub context: Option<String>,
+}
+
+/// Why a set could not be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum ExposeError {
+    /// The deployment has no set.
+    #[error("deployment {0} has no published set: run `boundstore sync --deployment {0}` first")]
+    NoSet(DeploymentId),
+    /// The repository has no fs-verity.
+    #[error(
+        "the repository {} has no fs-verity, so the kernel cannot check what containers read: \
+         --allow-missing-verity mounts all the same", .0.display()
+    )]
+    MissingVerity(PathBuf),
+    /// The repository is damaged or cannot be read.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// The kernel refused.
+    #[error("mount the set image {set_image}")]
+    Mount {
+        /// The set image.
+        set_image: ObjectId,
+        /// Why.
+        source: MountError,
+    },
+    /// The kernel mounted it, but it cannot be read.
+    #[error("the set image {set_image} was mounted, but {file} in it cannot be read")]
+    Unreadable {
+        /// The set image.
+        set_image: ObjectId,
+        /// Which file.
+        file: String,
+        /// Why.
+        source: PathError,
+    },
+    /// The mount point is no directory.
+    #[error("{} cannot be a mount point: make it a directory", .0.display())]
+    NoDirectory(PathBuf),
+    /// Nothing of ours is mounted there.
+    #[error("nothing of boundstore's is mounted at {}", .0.display())]
+    NotMounted(PathBuf),
+    /// A file or mount could not be handled.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// Unmounting or mounting the empty store failed.
+    #[error(transparent)]
+    Kernel(#[from] MountError),
+}
+
+/// What is mounted at a place, as the mount table says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposed {
+    /// A set.
+    Set {
+        /// Its set image.
+        set_image: ObjectId,
+        /// Whether the kernel checks each object.
+        verity: bool,
+    },
+    /// The empty store.
+    Empty,
+}
+
+/// What [`Mounter::mount`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounted {
+    /// The set is there now.
+    Now,
+    /// The set was there already.
+    Already,
+}
+
+/// `EINVAL`, the same number on every architecture.
+const EINVAL: i32 = 22;
+const SOURCE: &str = "boundstore:";
+const EMPTY: &str = "boundstore:empty";
+
+impl Mounter {
+    /// Mounts a deployment's set at `target`, on top of what is there. Nothing
+    /// is seen before the set has been measured, mounted and read from.
+    ///
+    /// Takes no repository lock.
+    ///
+    /// # Errors
+    /// See [`ExposeError`]; `target` is as it was then.
+    pub fn mount(
+        &self,
+        view: &RepoView,
+        deployment: &DeploymentId,
+        target: &Path,
+    ) -> Result<(SetRecord, Mounted), ExposeError> {
+        let set = view
+            .set(deployment)?
+            .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
+        if !target.is_dir() {
+            return Err(ExposeError::NoDirectory(target.to_owned()));
+        }
+        if let Some(Exposed::Set { set_image, .. }) = exposed_at(target)?
+            && set_image == set.set_image
+        {
+            return Ok((set, Mounted::Already));
+        }
+        if !view.is_secure() && !self.allow_missing_verity {
+            return Err(ExposeError::MissingVerity(view.path().to_owned()));
+        }
+        if !view.is_secure() {
+            view.check_object(&set.set_image)?;
+        }
+        let failed = |source| ExposeError::Mount {
+            set_image: set.set_image,
+            source,
+        };
+        let mount = self.assemble(view, &set.set_image)?;
+        read_once(&mount, &set)?;
+        sys::seal_and_attach(mount, target, false).map_err(failed)?;
+        Ok((set, Mounted::Now))
+    }
+
+    fn assemble(&self, view: &RepoView, set_image: &ObjectId) -> Result<OwnedFd, ExposeError> {
+        let failed = |source| ExposeError::Mount {
+            set_image: *set_image,
+            source,
+        };
+        let image = view.open_object(set_image)?;
+        let objects = view.objects_dir()?;
+        let overlay = |metadata: &OwnedFd, require_verity| {
+            sys::mount_overlay(&Overlay {
+                metadata: metadata.as_fd(),
+                objects: objects.as_fd(),
+                require_verity,
+                source: format!("{SOURCE}{set_image}"),
+                context: self.context.clone(),
+                run_dir: &self.run_dir,
+            })
+        };
+        let checked = |metadata: &OwnedFd| match overlay(metadata, view.is_secure()) {
+            Err(MountError::NoVerityRequire(_)) if self.allow_missing_verity => {
+                overlay(metadata, false)
+            }
+            other => other,
+        };
+        let metadata = sys::mount_erofs(&image, false).map_err(failed)?;
+        match checked(&metadata) {
+            // Some stable kernels count a file-backed EROFS as one level of
+            // stacking too many; over a loop device it is not counted.
+            Err(MountError::Step { source, .. }) if source.raw_os_error() == Some(EINVAL) => {
+                let metadata = sys::mount_erofs(&image, true).map_err(failed)?;
+                checked(&metadata).map_err(failed)
+            }
+            other => other.map_err(failed),
+        }
+    }
+}
+
+/// Reads what podman reads first, and the head of one object: a kernel that
+/// has no fs-verity accepts `verity=require` and then fails every open.
+fn read_once(mount: impl AsFd, set: &SetRecord) -> Result<(), ExposeError> {
+    let mut files = vec![
+        "overlay-images/images.json".to_owned(),
+        "overlay-layers/layers.json".to_owned(),
+        "overlay-images/images.lock".to_owned(),
+        "overlay-layers/layers.lock".to_owned(),
+    ];
+    let layers = set.images.iter().find(|image| !image.layers.is_empty());
+    if let Some(base) = layers.and_then(|image| image.layers.first()) {
+        files.push(format!("overlay-layers/{}.tar-split.gz", base.hex()));
+    }
+    for file in files {
+        let read = sys::open_file_at(&mount, &file).and_then(|mut opened| {
+            let mut head = [0; 512];
+            opened.read(&mut head).doing("read", &file)
+        });
+        if let Err(source) = read {
+            return Err(ExposeError::Unreadable {
+                set_image: set.set_image,
+                file,
+                source,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What of ours is seen at `target`.
+///
+/// # Errors
+/// The mount table cannot be read.
+pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
+    let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
+    let top = sys::mount_table()?
+        .into_iter()
+        .rfind(|mount| mount.target == target);
+    Ok(top.and_then(|mount| {
+        if mount.source == EMPTY {
+            return Some(Exposed::Empty);
+        }
+        let set_image = mount.source.strip_prefix(SOURCE)?.parse().ok()?;
+        Some(Exposed::Set {
+            set_image,
+            verity: mount.options.contains("verity=require"),
+        })
+    }))
+}
+
+/// The files of the empty store: what podman needs to find no image in it.
+pub const EMPTY_STORE: [&str; 4] = [
+    "overlay-images/images.lock",
+    "overlay-layers/layers.lock",
+    "vfs-images/images.lock",
+    "vfs-layers/layers.lock",
+];
+
+/// Mounts the empty, valid store at `target`: needs no repository, no EROFS
+/// and no fs-verity, and keeps podman working where a set cannot be mounted.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn mount_empty(target: &Path) -> Result<(), ExposeError> {
+    if !target.is_dir() {
+        return Err(ExposeError::NoDirectory(target.to_owned()));
+    }
+    let mount = sys::mount_empty_tmpfs(EMPTY)?;
+    sys::create_dir_all_at(&mount, "overlay/l")?;
+    for file in EMPTY_STORE {
+        let path = Path::new(file);
+        if let Some(folder) = path.parent() {
+            sys::create_dir_all_at(&mount, folder)?;
+        }
+        sys::create_file_at(&mount, path)?;
+    }
+    Ok(sys::seal_and_attach(mount, target, true)?)
+}
+
+/// Unmounts all of ours that is at `target`.
+///
+/// # Errors
+/// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
+/// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
+pub fn umount(target: &Path, lazy: bool) -> Result<(), ExposeError> {
+    let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
+    let mut found = false;
+    while exposed_at(target)?.is_some() {
+        sys::unmount(target, how)?;
+        found = true;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(ExposeError::NotMounted(target.to_owned()))
+    }
+}

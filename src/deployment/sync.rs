@@ -1,0 +1,526 @@
+//! Sync: from bound images to a published set.
+//!
+//! Resolving and fetching hold no lock; importing, squashing, rendering and
+//! publishing happen under the repository's shared lock, in one go.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use crate::{
+    error::PathError,
+    import::{ImportError, ImportLimits, import_layer, layer_entries},
+    name::{ImageName, LayerId, ManifestDigest},
+    repo::{
+        DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
+        StoredLayer,
+    },
+    sink::{self, FORMAT},
+    source::{Compression, FetchStep, Found, ResolvedImage, SourceError, Sources, Spool, Wanted},
+    squash::{Dropped, RootfsChain, SquashError, tree::Directory},
+    store_tree::{LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out},
+};
+
+/// Brings sets into a repository.
+pub struct Syncer<'a> {
+    /// The repository's path.
+    pub repo: PathBuf,
+    /// How to create it where there is none; `None` refuses.
+    pub create: Option<NewRepo>,
+    /// How much of a layer is taken.
+    pub limits: ImportLimits,
+    /// Where images come from.
+    pub sources: &'a Sources,
+    /// Where blobs from the network are kept until they are published.
+    pub spool_dir: PathBuf,
+    /// Hears what happens.
+    pub observer: &'a dyn Fn(SyncEvent<'_>),
+}
+
+impl std::fmt::Debug for Syncer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Syncer")
+            .field("repo", &self.repo)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Something that happened during a sync.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SyncEvent<'e> {
+    /// An image has been resolved.
+    Resolved(&'e Found),
+    /// A blob is on its way from the network.
+    Fetching {
+        /// The image.
+        found: &'e Found,
+        /// How far it is.
+        step: FetchStep,
+    },
+    /// A layer is being fetched and imported: its size as a blob, in bytes.
+    Importing {
+        /// The image.
+        name: &'e ImageName,
+        /// The layer's place, base first, from 0.
+        layer: usize,
+        /// How many layers the image has.
+        of: usize,
+        /// The blob's size in bytes.
+        blob_bytes: u64,
+    },
+    /// The layers of an image are being squashed.
+    Squashing(&'e ImageName),
+    /// A published blob could not be removed from the spool.
+    Leftover(&'e PathError),
+}
+
+/// What a sync did.
+#[derive(Debug, Clone)]
+pub struct Synced {
+    /// The deployment's set now; what it would be is not known in a dry run.
+    pub set: Option<SetRecord>,
+    /// Whether the deployment had this very set before.
+    pub unchanged: bool,
+    /// Layers that were imported, or would be.
+    pub layers_imported: usize,
+    /// Layers that the repository had.
+    pub layers_reused: usize,
+    /// Bytes of the imported layers' blobs.
+    pub bytes_fetched: u64,
+    /// What squashing left out of the trees on purpose.
+    pub dropped: Dropped,
+}
+
+/// Why a sync failed. The deployment has the set it had before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// An image could not be had.
+    #[error("bound image {name}")]
+    Source {
+        /// Which.
+        name: ImageName,
+        /// Why.
+        source: Box<SourceError>,
+    },
+    /// A layer could not be imported.
+    #[error("bound image {name}, layer {layer}")]
+    Import {
+        /// Which image.
+        name: ImageName,
+        /// Which layer, base first, from 0.
+        layer: usize,
+        /// Why.
+        source: ImportError,
+    },
+    /// The layers do not make a file tree.
+    #[error("squash the layers of {name}")]
+    Squash {
+        /// Which image.
+        name: ImageName,
+        /// Why.
+        source: SquashError,
+    },
+    /// The set cannot be laid out.
+    #[error("lay out the store tree")]
+    LayOut(#[from] LayOutError),
+    /// The store tree would break podman: a bug of ours or a hostile image.
+    #[error("the store tree is not one that podman can use; nothing was published")]
+    Invalid(#[source] ValidationError),
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// There is not enough room.
+    #[error(
+        "{} has {free} bytes free, but the layers to be imported have at least {needed}: \
+         free some, or take images out of the set", path.display()
+    )]
+    NoSpace {
+        /// The repository.
+        path: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed at least.
+        needed: u64,
+    },
+}
+
+/// One image and the places of its layers that the repository lacks.
+struct Plan {
+    found: Found,
+    missing: Vec<usize>,
+}
+
+impl Plan {
+    fn image(&self) -> &ResolvedImage {
+        &self.found.image
+    }
+}
+
+impl Syncer<'_> {
+    /// Brings `deployment`'s set: resolves, fetches, imports, renders, publishes.
+    ///
+    /// # Errors
+    /// See [`SyncError`]. Layers that were imported stay, kept by partial
+    /// refs, and are not fetched again.
+    pub fn sync(&self, deployment: &DeploymentId, wanted: &[Wanted]) -> Result<Synced, SyncError> {
+        let view = self.open_view()?;
+        let mut tries = 0;
+        loop {
+            match self.try_sync(&view, deployment, wanted) {
+                // A gc took a layer between planning and the lock.
+                Err(SyncError::Source { source, .. })
+                    if tries < 3 && matches!(*source, SourceError::NotFetched { .. }) =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_sync(
+        &self,
+        view: &RepoView,
+        deployment: &DeploymentId,
+        wanted: &[Wanted],
+    ) -> Result<Synced, SyncError> {
+        let plans = self.plan(Some(view), wanted)?;
+        let mut synced = tally(&plans);
+        if let Some(set) = self.unchanged(view, deployment, &plans)? {
+            synced.set = Some(set);
+            synced.unchanged = true;
+            return Ok(synced);
+        }
+        let spool = self.fetch(&plans)?;
+        let before = view.set(deployment).ok().flatten();
+        let repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
+        self.check_space(&repo, &plans)?;
+        let mut store_images = Vec::new();
+        let mut records = Vec::new();
+        let mut chains = Chains::default();
+        for plan in &plans {
+            let layers = self.import(&repo, plan, spool.as_ref())?;
+            (self.observer)(SyncEvent::Squashing(&plan.image().name));
+            let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
+            records.push(set_image_record(plan.image(), &layers));
+            store_images.push(store_image(plan.image(), &layers, trees));
+        }
+        synced.dropped = chains.dropped;
+        drop(chains.by_layer);
+        let tree = lay_out(&store_images)?
+            .validate()
+            .map_err(SyncError::Invalid)?;
+        drop(store_images);
+        let staged = sink::stage(&repo, &tree)?;
+        let published = staged.publish(deployment, records)?;
+        synced.unchanged =
+            before.is_some_and(|before| before.set_image == published.record.set_image);
+        synced.set = Some(published.record);
+        self.release(&plans, spool.as_ref());
+        Ok(synced)
+    }
+
+    /// Tells what a sync would fetch; writes nothing.
+    ///
+    /// # Errors
+    /// See [`SyncError`].
+    pub fn dry_run(
+        &self,
+        deployment: &DeploymentId,
+        wanted: &[Wanted],
+    ) -> Result<Synced, SyncError> {
+        let view = match RepoView::open(&self.repo) {
+            Ok(view) => Some(view),
+            Err(RepoError::Absent(_)) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let plans = self.plan(view.as_ref(), wanted)?;
+        let mut synced = tally(&plans);
+        if let Some(view) = &view {
+            synced.set = self.unchanged(view, deployment, &plans)?;
+            synced.unchanged = synced.set.is_some();
+        }
+        Ok(synced)
+    }
+
+    fn open_view(&self) -> Result<RepoView, RepoError> {
+        match (RepoView::open(&self.repo), self.create) {
+            (Err(RepoError::Absent(_)), Some(new)) => {
+                Repo::create(&self.repo, new)?;
+                RepoView::open(&self.repo)
+            }
+            (opened, _) => opened,
+        }
+    }
+
+    fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
+        let mut plans = Vec::new();
+        for wanted in wanted {
+            let found = self
+                .sources
+                .resolve(wanted)
+                .map_err(|source| source_error(&wanted.name, source))?;
+            (self.observer)(SyncEvent::Resolved(&found));
+            let mut missing = Vec::new();
+            for (index, layer) in found.image.layers.iter().enumerate() {
+                let held = view
+                    .map(|view| view.layer(&layer.diff_id))
+                    .transpose()?
+                    .flatten();
+                if held.is_none() {
+                    missing.push(index);
+                }
+            }
+            plans.push(Plan { found, missing });
+        }
+        plans.sort_by(|a, b| a.image().name.cmp(&b.image().name));
+        Ok(plans)
+    }
+
+    /// The deployment's set, where it is of these very inputs and whole.
+    fn unchanged(
+        &self,
+        view: &RepoView,
+        deployment: &DeploymentId,
+        plans: &[Plan],
+    ) -> Result<Option<SetRecord>, SyncError> {
+        let Ok(Some(set)) = view.set(deployment) else {
+            return Ok(None);
+        };
+        let same = |(plan, old): (&Plan, &SetImageRecord)| {
+            plan.image().name == old.name
+                && plan.image().manifest_digest == old.manifest_digest
+                && pinned_index(plan.image()) == old.index_digest
+        };
+        let whole = set.format == FORMAT
+            && set.images.len() == plans.len()
+            && plans.iter().all(|plan| plan.missing.is_empty())
+            && plans.iter().zip(&set.images).all(same)
+            && view.has_object(&set.set_image, Some(set.set_image_bytes))?;
+        Ok(whole.then_some(set))
+    }
+
+    /// Brings what is only on the network to this machine; no lock is held.
+    fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
+        let Some(first) = plans
+            .iter()
+            .find(|plan| plan.found.needs_fetch() && !plan.missing.is_empty())
+        else {
+            return Ok(None);
+        };
+        let failed = |plan: &Plan| {
+            let name = plan.image().name.clone();
+            move |source| source_error(&name, source)
+        };
+        let spool = Spool::open(&self.spool_dir).map_err(failed(first))?;
+        for plan in plans {
+            let mut progress = |step| {
+                (self.observer)(SyncEvent::Fetching {
+                    found: &plan.found,
+                    step,
+                })
+            };
+            plan.found
+                .fetch(&plan.missing, &spool, &mut progress)
+                .map_err(failed(plan))?;
+        }
+        Ok(Some(spool))
+    }
+
+    /// What is published need not stay in the spool. Blobs that cannot be
+    /// removed only take room: the next sync may use them.
+    fn release(&self, plans: &[Plan], spool: Option<&Spool>) {
+        for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
+            for layer in &plan.image().layers {
+                if let Some(Err(error)) = spool.map(|spool| spool.remove(&layer.blob_digest)) {
+                    (self.observer)(SyncEvent::Leftover(&error));
+                }
+            }
+        }
+    }
+
+    fn check_space(&self, repo: &Repo, plans: &[Plan]) -> Result<(), SyncError> {
+        let needed = tally(plans).bytes_fetched;
+        let free = repo.free_bytes()?;
+        if needed <= free {
+            return Ok(());
+        }
+        Err(SyncError::NoSpace {
+            path: self.repo.clone(),
+            free,
+            needed,
+        })
+    }
+
+    fn import(
+        &self,
+        repo: &Repo,
+        plan: &Plan,
+        spool: Option<&Spool>,
+    ) -> Result<Vec<StoredLayer>, SyncError> {
+        let image = plan.image();
+        let mut layers = Vec::new();
+        for (index, descriptor) in image.layers.iter().enumerate() {
+            // Looked up again under the lock: a gc may have been here since.
+            if let Some(layer) = repo.view().layer(&descriptor.diff_id)? {
+                layers.push(layer);
+                continue;
+            }
+            (self.observer)(SyncEvent::Importing {
+                name: &image.name,
+                layer: index,
+                of: image.layers.len(),
+                blob_bytes: descriptor.blob_size,
+            });
+            let data = plan
+                .found
+                .open_layer(index, spool)
+                .map_err(|source| source_error(&image.name, source))?;
+            let layer = import_layer(repo, descriptor, data, self.limits).map_err(|source| {
+                SyncError::Import {
+                    name: image.name.clone(),
+                    layer: index,
+                    source,
+                }
+            })?;
+            layers.push(layer);
+        }
+        let stream = ImageStream {
+            manifest_digest: image.manifest_digest,
+            manifest: image.manifest.clone(),
+            config_digest: image.config_digest,
+            config: image.config.clone(),
+            layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
+        };
+        if repo.view().image(&image.manifest_digest)? != Some(stream.clone()) {
+            repo.register_image(&stream)?;
+        }
+        Ok(layers)
+    }
+}
+
+fn source_error(name: &ImageName, source: SourceError) -> SyncError {
+    SyncError::Source {
+        name: name.clone(),
+        source: Box::new(source),
+    }
+}
+
+fn tally(plans: &[Plan]) -> Synced {
+    let mut fetched = BTreeMap::new();
+    let mut held = 0;
+    for plan in plans {
+        for (index, layer) in plan.image().layers.iter().enumerate() {
+            if plan.missing.contains(&index) {
+                fetched.insert(layer.diff_id, layer.blob_size);
+            } else {
+                held += 1;
+            }
+        }
+    }
+    Synced {
+        set: None,
+        unchanged: false,
+        layers_imported: fetched.len(),
+        layers_reused: held,
+        bytes_fetched: fetched.values().sum(),
+        dropped: Dropped::default(),
+    }
+}
+
+/// The squashed trees of all chains of layers seen so far, each made once.
+#[derive(Default)]
+struct Chains {
+    by_layer: HashMap<LayerId, (RootfsChain, Arc<Directory>)>,
+    dropped: Dropped,
+}
+
+impl Chains {
+    fn trees(
+        &mut self,
+        view: &RepoView,
+        name: &ImageName,
+        layers: &[StoredLayer],
+    ) -> Result<Vec<Arc<Directory>>, SyncError> {
+        let mut chain = RootfsChain::default();
+        let mut trees = Vec::new();
+        let ids = LayerId::chain(layers.iter().map(|layer| &layer.diff_id));
+        for (id, layer) in ids.into_iter().zip(layers) {
+            if let Some((known, tree)) = self.by_layer.get(&id) {
+                chain = known.clone();
+                trees.push(Arc::clone(tree));
+                continue;
+            }
+            let entries = layer_entries(view, &layer.diff_id)?;
+            let before = chain.dropped();
+            let tree = chain.push(entries).map_err(|source| SyncError::Squash {
+                name: name.clone(),
+                source,
+            })?;
+            self.dropped = self.dropped.and(chain.dropped().since(before));
+            self.by_layer.insert(id, (chain.clone(), Arc::clone(&tree)));
+            trees.push(tree);
+        }
+        Ok(trees)
+    }
+}
+
+/// The index belongs to an image only where its name pins it: how a tag was
+/// resolved must not change the set image.
+fn pinned_index(image: &ResolvedImage) -> Option<crate::name::IndexDigest> {
+    let (digest, _) = image.index.as_ref()?;
+    let pinned: Option<ManifestDigest> = image.name.pinned();
+    (pinned.map(|pinned| pinned.cast()) == Some(*digest)).then_some(*digest)
+}
+
+fn set_image_record(image: &ResolvedImage, layers: &[StoredLayer]) -> SetImageRecord {
+    SetImageRecord {
+        name: image.name.clone(),
+        manifest_digest: image.manifest_digest,
+        index_digest: pinned_index(image),
+        config_digest: image.config_digest,
+        layers: layers.iter().map(|layer| layer.diff_id).collect(),
+        bytes: layers.iter().map(|layer| layer.diff_size).sum(),
+        verdict: image.verdict.clone(),
+    }
+}
+
+fn store_image(
+    image: &ResolvedImage,
+    layers: &[StoredLayer],
+    trees: Vec<Arc<Directory>>,
+) -> StoreImage {
+    let index = pinned_index(image).and(image.index.as_ref());
+    StoreImage {
+        name: image.name.clone(),
+        manifest_digest: image.manifest_digest,
+        manifest: image.manifest.as_slice().into(),
+        index: index.map(|(digest, bytes)| (*digest, bytes.as_slice().into())),
+        config_digest: image.config_digest,
+        config: image.config.as_slice().into(),
+        layers: layers
+            .iter()
+            .zip(&image.layers)
+            .zip(trees)
+            .map(|((layer, descriptor), rootfs)| StoreLayer {
+                diff_id: layer.diff_id,
+                diff_size: layer.diff_size,
+                blob: StoreBlob {
+                    digest: descriptor.blob_digest,
+                    size: descriptor.blob_size,
+                    compression: match descriptor.compression {
+                        Compression::None => 0,
+                        Compression::Gzip => 2,
+                        Compression::Zstd => 4,
+                    },
+                },
+                tar_split: layer.tar_split.clone(),
+                rootfs,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Rendering a tree to an EROFS image: the set image.
+
+use std::{collections::HashMap, ffi::OsStr, os::unix::ffi::OsStrExt, sync::Arc};
+
+use composefs::{
+    erofs::{
+        format::FormatVersion,
+        writer::{ValidatedFileSystem, mkfs_erofs_versioned},
+    },
+    fsverity::{Sha256HashValue, Sha512HashValue},
+    generic_tree::LeafId,
+    tree::{self, LeafContent, RegularFile, Stat},
+};
+
+use super::{RepoError, verity::Convert};
+use crate::{
+    name::{Algorithm, ObjectId},
+    squash::tree::{Device, Directory, FileContent, Inode, InodeContent, Metadata, Node},
+};
+
+/// Renders a tree to the bytes of an EROFS image of format V1, whose large
+/// files are objects.
+///
+/// Pure: the same tree gives the same bytes. Every directory below
+/// `overlay/*/diff` counts its own hard links, though inodes are shared
+/// between the trees of a chain: a hard link never crosses `separate`.
+///
+/// # Errors
+/// An object of another algorithm; a tree that EROFS cannot hold.
+pub fn render(
+    algorithm: Algorithm,
+    tree: &Directory,
+    separate: impl Fn(&[&[u8]]) -> bool,
+) -> Result<Box<[u8]>, RepoError> {
+    match algorithm {
+        Algorithm::Sha256 => render_with::<Sha256HashValue>(algorithm, tree, &separate),
+        Algorithm::Sha512 => render_with::<Sha512HashValue>(algorithm, tree, &separate),
+    }
+}
+
+fn render_with<H: Convert>(
+    algorithm: Algorithm,
+    root: &Directory,
+    separate: &dyn Fn(&[&[u8]]) -> bool,
+) -> Result<Box<[u8]>, RepoError> {
+    let mut target = tree::FileSystem::<H>::new(stat(&root.metadata));
+    let mut graft = Graft {
+        algorithm,
+        leaves: HashMap::new(),
+        separate,
+    };
+    let mut directory = tree::Directory::new(stat(&root.metadata));
+    graft.fill(&mut target, &mut directory, root, &mut Vec::new())?;
+    target.root = directory;
+    let valid = ValidatedFileSystem::new(target).map_err(|error| RepoError::Write {
+        what: "the set image".into(),
+        source: error.into(),
+    })?;
+    Ok(mkfs_erofs_versioned(&valid, FormatVersion::V1))
+}
+
+struct Graft<'a> {
+    algorithm: Algorithm,
+    /// By the address of the shared inode: one leaf for all names of one tree.
+    leaves: HashMap<*const Inode, LeafId>,
+    separate: &'a dyn Fn(&[&[u8]]) -> bool,
+}
+
+impl Graft<'_> {
+    fn fill<'t, H: Convert>(
+        &mut self,
+        target: &mut tree::FileSystem<H>,
+        directory: &mut tree::Directory<H>,
+        source: &'t Directory,
+        path: &mut Vec<&'t [u8]>,
+    ) -> Result<(), RepoError> {
+        for (name, node) in &source.entries {
+            let inode = match node {
+                Node::Inode(inode) => tree::Inode::leaf(self.leaf(target, inode)?),
+                Node::Directory(child) => {
+                    let mut grafted = tree::Directory::new(stat(&child.metadata));
+                    path.push(name);
+                    if (self.separate)(path) {
+                        let outer = std::mem::take(&mut self.leaves);
+                        self.fill(target, &mut grafted, child, path)?;
+                        self.leaves = outer;
+                    } else {
+                        self.fill(target, &mut grafted, child, path)?;
+                    }
+                    path.pop();
+                    tree::Inode::Directory(Box::new(grafted))
+                }
+            };
+            directory.insert(OsStr::from_bytes(name), inode);
+        }
+        Ok(())
+    }
+
+    fn leaf<H: Convert>(
+        &mut self,
+        target: &mut tree::FileSystem<H>,
+        inode: &Arc<Inode>,
+    ) -> Result<LeafId, RepoError> {
+        let key = Arc::as_ptr(inode);
+        if let Some(id) = self.leaves.get(&key) {
+            return Ok(*id);
+        }
+        let content = match &inode.content {
+            InodeContent::Regular(FileContent::Inline(bytes)) => {
+                LeafContent::Regular(RegularFile::Inline(bytes.clone()))
+            }
+            InodeContent::Regular(FileContent::Object { id, size }) => {
+                LeafContent::Regular(RegularFile::External(self.object(id)?, *size))
+            }
+            InodeContent::Symlink(to) => LeafContent::Symlink(OsStr::from_bytes(to).into()),
+            InodeContent::CharDevice(device) => LeafContent::CharacterDevice(rdev(*device)),
+            InodeContent::BlockDevice(device) => LeafContent::BlockDevice(rdev(*device)),
+            InodeContent::Fifo => LeafContent::Fifo,
+        };
+        let id = target.push_leaf(stat(&inode.metadata), content);
+        self.leaves.insert(key, id);
+        Ok(id)
+    }
+
+    fn object<H: Convert>(&self, id: &ObjectId) -> Result<H, RepoError> {
+        H::from_id(id).ok_or(RepoError::WrongAlgorithm {
+            id: *id,
+            algorithm: self.algorithm,
+        })
+    }
+}
+
+fn stat(metadata: &Metadata) -> Stat {
+    Stat {
+        st_mode: metadata.mode,
+        st_uid: metadata.uid,
+        st_gid: metadata.gid,
+        st_mtim_sec: metadata.mtime.sec,
+        st_mtim_nsec: metadata.mtime.nsec,
+        xattrs: metadata
+            .xattrs
+            .iter()
+            .map(|(name, value)| (OsStr::from_bytes(name).into(), value.clone()))
+            .collect(),
+    }
+}
+
+/// The kernel's `new_encode_dev`, as EROFS stores it and glibc's `makedev` agrees for small numbers.
+fn rdev(device: Device) -> u64 {
+    let (major, minor) = (u64::from(device.major), u64::from(device.minor));
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}

@@ -1,0 +1,220 @@
+//! Writing objects.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Repo, RepoError,
+    verity::{Verity, VerityHasher, enable, measure},
+};
+use crate::{
+    error::{Doing, PathError},
+    name::ObjectId,
+    sys,
+};
+
+/// Whether something had to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ensured<T> {
+    /// It was not there, or not to be believed, and is now.
+    Created(T),
+    /// It was there and is what its name says.
+    AlreadyPresent(T),
+}
+
+impl<T> Ensured<T> {
+    /// The thing itself.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Created(value) | Self::AlreadyPresent(value) => value,
+        }
+    }
+}
+
+/// Writes one object, piece by piece. Up to a mebibyte it is hashed before it
+/// touches the disk, so that one which exists costs no write; a longer one
+/// goes to an unnamed file, which vanishes where the object exists.
+///
+/// Dropping it leaves nothing behind.
+pub struct ObjectWriter<'r> {
+    repo: &'r Repo,
+    hasher: VerityHasher,
+    size: u64,
+    buffer: Vec<u8>,
+    file: Option<File>,
+}
+
+impl std::fmt::Debug for ObjectWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ObjectWriter")
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+const BUFFERED: usize = 1 << 20;
+
+impl Repo {
+    /// Begins an object.
+    pub fn object_writer(&self) -> ObjectWriter<'_> {
+        ObjectWriter {
+            repo: self,
+            hasher: VerityHasher::new(self.view.algorithm()),
+            size: 0,
+            buffer: Vec::new(),
+            file: None,
+        }
+    }
+
+    /// Makes sure that an object with these bytes exists. Not yet durable:
+    /// see [`Repo::sync`].
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn ensure_object(&self, bytes: &[u8]) -> Result<Ensured<ObjectId>, RepoError> {
+        let mut writer = self.object_writer();
+        writer.hasher.update(bytes);
+        writer.size = bytes.len() as u64;
+        let id = std::mem::replace(&mut writer.hasher, VerityHasher::new(self.view.algorithm()))
+            .finish();
+        writer.settle(id, bytes)
+    }
+}
+
+impl Write for ObjectWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+        } else if self.buffer.len() + bytes.len() <= BUFFERED {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            let mut file =
+                sys::open_tmpfile(self.repo.fd(), "objects").map_err(io::Error::other)?;
+            file.write_all(&self.buffer)?;
+            file.write_all(bytes)?;
+            self.buffer = Vec::new();
+            self.file = Some(file);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ObjectWriter<'_> {
+    /// How many bytes were written.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Names the object. Not yet durable: see [`Repo::sync`].
+    ///
+    /// # Errors
+    /// Whatever writing, sealing and linking say.
+    pub fn finish(mut self) -> Result<Ensured<ObjectId>, RepoError> {
+        let algorithm = self.repo.view.algorithm();
+        let id = std::mem::replace(&mut self.hasher, VerityHasher::new(algorithm)).finish();
+        let buffer = std::mem::take(&mut self.buffer);
+        self.settle(id, &buffer)
+    }
+
+    fn settle(self, id: ObjectId, buffer: &[u8]) -> Result<Ensured<ObjectId>, RepoError> {
+        let path = PathBuf::from(format!("objects/{}", id.object_path()));
+        if self.is_believed(&id, &path)? {
+            return Ok(Ensured::AlreadyPresent(id));
+        }
+        let folder = path.parent().unwrap_or(Path::new("objects"));
+        let file = match self.file {
+            Some(file) => file,
+            None => {
+                let mut file = match sys::open_tmpfile(self.repo.fd(), folder) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        sys::create_dir_all_at(self.repo.fd(), folder)?;
+                        sys::open_tmpfile(self.repo.fd(), folder)?
+                    }
+                    other => other?,
+                };
+                file.write_all(buffer).doing("write", &path)?;
+                file
+            }
+        };
+        sys::create_dir_all_at(self.repo.fd(), folder)?;
+        self.repo.link_object(file, &id, &path)?;
+        Ok(Ensured::Created(id))
+    }
+
+    /// An object that is there already is not believed by its name alone: it
+    /// may be a torn write, or share its inode with a container's file.
+    fn is_believed(&self, id: &ObjectId, path: &Path) -> Result<bool, RepoError> {
+        let file = match sys::open_file_at(self.repo.fd(), path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            // A symlink, a fifo, ..: replaced.
+            Err(error) if is_wrong_type(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let view = &self.repo.view;
+        if view.is_secure() {
+            return Ok(match measure(view.algorithm(), &file) {
+                Ok(Verity::Digest(found)) => found == *id,
+                // Sealing it in place would trust bytes nobody has hashed yet.
+                Ok(Verity::Absent) | Err(_) => false,
+            });
+        }
+        if sys::trusted_owner(&file, self.size).doing("stat", path)? {
+            return Ok(true);
+        }
+        if !file.metadata().doing("stat", path)?.is_file() {
+            return Ok(false);
+        }
+        Ok(view.hash(file).doing("read", path)? == *id)
+    }
+}
+
+fn is_wrong_type(error: &PathError) -> bool {
+    // ELOOP: a symlink, which O_NOFOLLOW refuses. ENXIO: a socket or device.
+    matches!(error.source.raw_os_error(), Some(40 | 6))
+}
+
+impl Repo {
+    fn link_object(&self, file: File, id: &ObjectId, path: &Path) -> Result<(), RepoError> {
+        let file = if self.view.is_secure() {
+            let file = sys::reopen_read_only(file)?;
+            let sealed = |source| RepoError::Write {
+                what: format!("object {id}"),
+                source,
+            };
+            enable(self.view.algorithm(), &file).map_err(sealed)?;
+            match measure(self.view.algorithm(), &file).map_err(sealed)? {
+                Verity::Digest(found) if found == *id => {}
+                other => {
+                    let found = format!("after sealing the kernel says {other:?}");
+                    return Err(RepoError::BadObject { id: *id, found });
+                }
+            }
+            file
+        } else {
+            file
+        };
+        match sys::link_tmpfile(&file, self.fd(), path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Not believed, or somebody wrote the same one meanwhile.
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".{}.new", std::process::id()));
+                let temporary = PathBuf::from(&name);
+                sys::remove_at(self.fd(), &temporary)?;
+                sys::link_tmpfile(&file, self.fd(), &temporary)?;
+                sys::rename_at(self.fd(), &temporary, path)?;
+            }
+            other => other?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,319 @@
+//! Records: what an imported image and a published set consist of.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Repo, RepoError, RepoView};
+use crate::name::{ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest, ObjectId};
+
+/// `bndimag1`, little endian: the content type of an image stream.
+const IMAGE: u64 = u64::from_le_bytes(*b"bndimag1");
+/// `bndset_1`, little endian: the content type of a pin.
+const SET: u64 = u64::from_le_bytes(*b"bndset_1");
+
+/// The name of a deployment: ours to choose for hosts without bootc, else
+/// ostree's `<stateroot>-<checksum>.<serial>` or composefs' digest.
+///
+/// It is a file name below `refs/`: 1 to 200 of `[A-Za-z0-9._-]`, not beginning with a dot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct DeploymentId(String);
+
+/// A text that names no deployment.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no deployment id: 1 to 200 of [A-Za-z0-9._-], not beginning with a dot")]
+pub struct DeploymentIdError(String);
+
+impl DeploymentId {
+    /// The id's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn reference(&self) -> String {
+        format!("deployments/{}", self.0)
+    }
+}
+
+impl FromStr for DeploymentId {
+    type Err = DeploymentIdError;
+
+    fn from_str(text: &str) -> Result<Self, DeploymentIdError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let valid =
+            (1..=200).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain);
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(DeploymentIdError(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for DeploymentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An imported image: its documents, and by their DiffIDs its layers.
+///
+/// `boundstore-image-v1-<manifest digest>`: inline a JSON document of this
+/// shape; a named reference for each layer stream, so that what keeps the
+/// image keeps its layers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStream {
+    /// The manifest's digest.
+    pub manifest_digest: ManifestDigest,
+    /// The manifest's bytes, base64.
+    #[serde(with = "base64_bytes")]
+    pub manifest: Vec<u8>,
+    /// The config's digest.
+    pub config_digest: ConfigDigest,
+    /// The config's bytes, base64.
+    #[serde(with = "base64_bytes")]
+    pub config: Vec<u8>,
+    /// The layers, base first.
+    pub layers: Vec<DiffId>,
+}
+
+/// A published set: what `status` and `mount` need to know, without rendering.
+///
+/// `boundstore-set-v1-<set image>`, the pin: inline a JSON document of this
+/// shape; a named reference for each image and layer stream and an object
+/// reference for every object of the set, the set image included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetRecord {
+    /// The store tree's format: what renders these inputs to these bytes.
+    pub format: u32,
+    /// fs-verity digest of the set image: its object's name.
+    pub set_image: ObjectId,
+    /// The set image's size in bytes.
+    pub set_image_bytes: u64,
+    /// The bound images, by name.
+    pub images: Vec<SetImageRecord>,
+}
+
+/// One bound image of a published set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetImageRecord {
+    /// The name it is bound under.
+    pub name: ImageName,
+    /// Its manifest.
+    pub manifest_digest: ManifestDigest,
+    /// The index it was chosen from, where its name pins that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub index_digest: Option<IndexDigest>,
+    /// Its config: the image ID.
+    pub config_digest: ConfigDigest,
+    /// Its layers, base first.
+    pub layers: Vec<DiffId>,
+    /// The size of all its layers' tars in bytes.
+    pub bytes: u64,
+    /// Why it was accepted.
+    pub verdict: String,
+}
+
+impl SetRecord {
+    /// The name of the pin of a set image.
+    pub fn stream_name(set_image: &ObjectId) -> String {
+        format!("boundstore-set-v1-{set_image}")
+    }
+}
+
+fn image_name(manifest: &ManifestDigest) -> String {
+    format!("boundstore-image-v1-{manifest}")
+}
+
+fn to_json(value: &impl Serialize, name: &str) -> Result<Vec<u8>, RepoError> {
+    serde_json::to_vec(value).map_err(|error| RepoError::Write {
+        what: name.to_owned(),
+        source: error.into(),
+    })
+}
+
+fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], name: &str) -> Result<T, RepoError> {
+    serde_json::from_slice(bytes).map_err(|error| RepoError::BadStream {
+        name: name.to_owned(),
+        source: error.into(),
+    })
+}
+
+impl Repo {
+    /// Registers an imported image, kept by a partial ref. Its layers must be
+    /// registered already.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingStream`] where a layer is not there.
+    pub fn register_image(&self, image: &ImageStream) -> Result<(), RepoError> {
+        let name = image_name(&image.manifest_digest);
+        let layers = self.layer_references(&image.layers)?;
+        self.write_record(IMAGE, &name, &to_json(image, &name)?, &layers, &[])?;
+        self.set_reference(&format!("partial/{}", image.manifest_digest.hex()), &name)
+    }
+
+    fn layer_references(&self, layers: &[DiffId]) -> Result<Vec<(String, ObjectId)>, RepoError> {
+        layers
+            .iter()
+            .map(|diff_id| {
+                let name = super::stream::layer_name(diff_id);
+                let id = self.view().stream(&name)?;
+                id.map(|id| (name.clone(), id))
+                    .ok_or(RepoError::MissingStream(name))
+            })
+            .collect()
+    }
+
+    /// THE COMMIT POINT: lets `deployment` have this set. Before it returns,
+    /// all that the set needs is durable and covered by the pin; a crash at
+    /// any instant leaves the old set or the new one.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingObject`], [`RepoError::MissingStream`] where a part
+    /// is not there: nothing was published then.
+    pub fn publish(
+        &self,
+        deployment: &DeploymentId,
+        set: &SetRecord,
+        objects: &[ObjectId],
+    ) -> Result<(), RepoError> {
+        let mut streams = Vec::new();
+        for image in &set.images {
+            let name = image_name(&image.manifest_digest);
+            let id = self.view().stream(&name)?;
+            streams.push((name.clone(), id.ok_or(RepoError::MissingStream(name))?));
+            streams.extend(self.layer_references(&image.layers)?);
+        }
+        streams.sort();
+        streams.dedup();
+        let streamed = streams.iter().map(|(_, id)| id);
+        for id in objects.iter().chain(streamed) {
+            if !self.view().has_object(id, None)? {
+                return Err(RepoError::MissingObject(*id));
+            }
+        }
+        let name = SetRecord::stream_name(&set.set_image);
+        self.write_record(SET, &name, &to_json(set, &name)?, &streams, objects)?;
+        self.set_reference(&deployment.reference(), &name)?;
+        self.drop_partial(set)
+    }
+
+    /// What the set's pin covers needs no partial ref any more.
+    fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
+        for image in &set.images {
+            self.remove_reference(&format!("partial/{}", image.manifest_digest.hex()))?;
+            for layer in &image.layers {
+                self.remove_reference(&format!("partial/{}", layer.hex()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a deployment's set away; says whether it had one. The objects
+    /// stay until a garbage collection.
+    ///
+    /// # Errors
+    /// Whatever removing the ref says.
+    pub fn remove(&self, deployment: &DeploymentId) -> Result<bool, RepoError> {
+        self.remove_reference(&deployment.reference())
+    }
+
+    /// Removes all partial refs: what unfinished syncs kept becomes garbage.
+    ///
+    /// # Errors
+    /// Whatever removing a ref says.
+    pub fn remove_partial(&self) -> Result<usize, RepoError> {
+        let names = self.view().references("partial")?;
+        for name in &names {
+            self.remove_reference(&format!("partial/{name}"))?;
+        }
+        Ok(names.len())
+    }
+}
+
+impl RepoView {
+    /// An imported image, where it and all its layers are there.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub fn image(&self, manifest: &ManifestDigest) -> Result<Option<ImageStream>, RepoError> {
+        let name = image_name(manifest);
+        let content = match self.read_record(IMAGE, &name) {
+            Ok(content) => content,
+            Err(
+                RepoError::MissingObject(_)
+                | RepoError::BadObject { .. }
+                | RepoError::BadStream { .. },
+            ) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(content) = content else {
+            return Ok(None);
+        };
+        let image: ImageStream = from_json(&content, &name)?;
+        // In an insecure repository the stream may be torn: its own digests tell.
+        let intact = ManifestDigest::of(&image.manifest) == *manifest
+            && ConfigDigest::of(&image.config) == image.config_digest;
+        Ok(intact.then_some(image))
+    }
+
+    /// A deployment's published set.
+    ///
+    /// # Errors
+    /// [`RepoError::BadStream`], [`RepoError::MissingObject`] where the ref is
+    /// there and what it names is not whole.
+    pub fn set(&self, deployment: &DeploymentId) -> Result<Option<SetRecord>, RepoError> {
+        let Some(name) = self.reference(&deployment.reference())? else {
+            return Ok(None);
+        };
+        let content = self.read_record(SET, &name)?;
+        let content = content.ok_or_else(|| RepoError::MissingStream(name.clone()))?;
+        let set: SetRecord = from_json(&content, &name)?;
+        if SetRecord::stream_name(&set.set_image) != name {
+            let source = format!("it is of the set image {}", set.set_image).into();
+            return Err(RepoError::BadStream { name, source });
+        }
+        Ok(Some(set))
+    }
+}
+
+mod base64_bytes {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&STANDARD.encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        STANDARD.decode(text.as_ref()).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deployment_ids_are_file_names() {
+        for good in ["v1", "default-ab12.0", "a_b-c.d", &"x".repeat(200)] {
+            assert_eq!(good.parse::<DeploymentId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            ".x",
+            "a/b",
+            "a b",
+            "ä",
+            &"x".repeat(201),
+            "a\n",
+        ] {
+            assert!(bad.parse::<DeploymentId>().is_err(), "{bad}");
+        }
+    }
+}

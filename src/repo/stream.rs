@@ -1,0 +1,446 @@
+//! Layer streams: one layer's tar, split into literal bytes and objects.
+//!
+//! `boundstore-layer-v1-sha256:<DiffID>` is a splitstream whose content is the
+//! uncompressed tar, byte for byte: headers, padding and small files inline,
+//! larger files as references to objects. Long runs of literal bytes are
+//! objects too, so that no layer needs memory by its size. Named references:
+//! `tar-split-v1` is the gzipped tar-split of format 1; `expanded-<n>` is the
+//! expanded content of the n-th entry, where that is sparse.
+
+use std::{fs::File, sync::mpsc};
+
+use composefs::{
+    fsverity::{FsVerityHashValue, Sha256HashValue, Sha512HashValue},
+    splitstream::{SplitStreamData, SplitStreamReader, SplitStreamWriter},
+};
+
+use super::{Inner, Repo, RepoError, RepoView, error::Upstream, verity::Convert, view::refs_dir};
+use crate::{
+    name::{Algorithm, DiffId, ObjectId},
+    squash::tree::FileContent,
+    sys,
+};
+
+/// `bndlayr1`, little endian: the content type of a layer stream.
+pub(super) const LAYER: u64 = u64::from_le_bytes(*b"bndlayr1");
+const TAR_SPLIT: &str = "tar-split-v1";
+const EXPANDED: &str = "expanded-";
+/// How many literal bytes are kept in memory before they become an object.
+const LITERAL: usize = 1 << 20;
+
+/// A layer that is in the repository.
+#[derive(Debug, Clone)]
+pub struct StoredLayer {
+    /// Digest of its uncompressed tar.
+    pub diff_id: DiffId,
+    /// The layer stream's object.
+    pub stream: ObjectId,
+    /// Length of the uncompressed tar in bytes.
+    pub diff_size: u64,
+    /// The gzipped tar-split.
+    pub tar_split: FileContent,
+}
+
+/// Writes a layer stream.
+pub struct LayerWriter<'r> {
+    repo: &'r Repo,
+    literal: Vec<u8>,
+    writer: AnyWriter,
+}
+
+enum AnyWriter {
+    Sha256(Box<SplitStreamWriter<Sha256HashValue>>),
+    Sha512(Box<SplitStreamWriter<Sha512HashValue>>),
+}
+
+/// Runs the same code for either algorithm's writer.
+macro_rules! on_writer {
+    ($any:expr, $writer:ident => $code:expr) => {
+        match $any {
+            AnyWriter::Sha256($writer) => $code,
+            AnyWriter::Sha512($writer) => $code,
+        }
+    };
+}
+
+impl std::fmt::Debug for LayerWriter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LayerWriter").finish_non_exhaustive()
+    }
+}
+
+fn convert<H: Convert>(id: &ObjectId) -> Result<H, RepoError> {
+    H::from_id(id).ok_or(RepoError::WrongAlgorithm {
+        id: *id,
+        algorithm: other(id.algorithm()),
+    })
+}
+
+fn other(algorithm: Algorithm) -> Algorithm {
+    match algorithm {
+        Algorithm::Sha256 => Algorithm::Sha512,
+        Algorithm::Sha512 => Algorithm::Sha256,
+    }
+}
+
+fn write_error(what: &str) -> impl FnOnce(anyhow::Error) -> RepoError + '_ {
+    move |error| RepoError::Write {
+        what: what.to_owned(),
+        source: error.into(),
+    }
+}
+
+impl Repo {
+    fn stream_writer(&self, content_type: u64) -> Result<AnyWriter, RepoError> {
+        Ok(match &self.inner {
+            Inner::Sha256(repo) => AnyWriter::Sha256(Box::new(
+                repo.create_stream(content_type)
+                    .map_err(write_error("a stream"))?,
+            )),
+            Inner::Sha512(repo) => AnyWriter::Sha512(Box::new(
+                repo.create_stream(content_type)
+                    .map_err(write_error("a stream"))?,
+            )),
+        })
+    }
+
+    /// Begins a layer stream.
+    ///
+    /// # Errors
+    /// The repository is not writable.
+    pub fn layer_writer(&self) -> Result<LayerWriter<'_>, RepoError> {
+        Ok(LayerWriter {
+            repo: self,
+            literal: Vec::new(),
+            writer: self.stream_writer(LAYER)?,
+        })
+    }
+
+    /// Writes a stream of inline bytes with references, and gives it its name
+    /// once it and all before it is durable.
+    pub(super) fn write_record(
+        &self,
+        content_type: u64,
+        name: &str,
+        content: &[u8],
+        streams: &[(String, ObjectId)],
+        objects: &[ObjectId],
+    ) -> Result<ObjectId, RepoError> {
+        let mut any = self.stream_writer(content_type)?;
+        on_writer!(&mut any, writer => {
+            writer.write_inline(content);
+            for (name, id) in streams {
+                writer.add_named_stream_ref(name, &convert(id)?);
+            }
+            for id in objects {
+                writer.add_object_ref(&convert(id)?);
+            }
+        });
+        let id = finish(any, name)?;
+        self.register(name, &id)?;
+        Ok(id)
+    }
+
+    fn register(&self, name: &str, id: &ObjectId) -> Result<(), RepoError> {
+        self.sync()?;
+        let target = format!("../objects/{}", id.object_path());
+        sys::create_dir_all_at(self.fd(), "streams")?;
+        sys::symlink_at(&target, self.fd(), format!("streams/{name}").as_ref())?;
+        Ok(sys::fsync_dir(self.fd(), "streams".as_ref())?)
+    }
+
+    /// Lets a ref below `streams/refs/boundstore` name a stream, durably. The
+    /// stream must be durable itself.
+    pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
+        let path = refs_dir().join(name);
+        let folder = path.parent().unwrap_or(&path).to_owned();
+        sys::create_dir_all_at(self.fd(), &folder)?;
+        let up = "../".repeat(folder.components().count() - 1);
+        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path)?;
+        Ok(sys::fsync_dir(self.fd(), &folder)?)
+    }
+
+    /// Removes a ref, durably; says whether there was one.
+    pub(super) fn remove_reference(&self, name: &str) -> Result<bool, RepoError> {
+        let path = refs_dir().join(name);
+        let removed = sys::remove_at(self.fd(), &path)?;
+        if let Some(folder) = path.parent().filter(|_| removed) {
+            sys::fsync_dir(self.fd(), folder)?;
+        }
+        Ok(removed)
+    }
+}
+
+fn finish(any: AnyWriter, name: &str) -> Result<ObjectId, RepoError> {
+    on_writer!(any, writer => Ok(writer.done().map_err(write_error(name))?.object_id()))
+}
+
+impl LayerWriter<'_> {
+    /// Adds the tar's next bytes, literally.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn literal(&mut self, bytes: &[u8]) -> Result<(), RepoError> {
+        self.literal.extend_from_slice(bytes);
+        if self.literal.len() >= LITERAL {
+            let bytes = std::mem::take(&mut self.literal);
+            let id = self.repo.ensure_object(&bytes)?.into_inner();
+            self.reference(&id, bytes.len() as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the tar's next bytes, which are an object's.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn object(&mut self, id: &ObjectId, size: u64) -> Result<(), RepoError> {
+        self.flush();
+        self.reference(id, size)
+    }
+
+    fn flush(&mut self) {
+        let literal = std::mem::take(&mut self.literal);
+        on_writer!(&mut self.writer, writer => writer.write_inline(&literal));
+    }
+
+    fn reference(&mut self, id: &ObjectId, size: u64) -> Result<(), RepoError> {
+        on_writer!(&mut self.writer, writer => {
+            writer.add_external_size(size);
+            writer.write_reference(convert(id)?).map_err(write_error("a reference"))
+        })
+    }
+
+    /// Notes the expanded content of the `entry`-th entry of the tar, a sparse file.
+    ///
+    /// # Errors
+    /// An object of another algorithm.
+    pub fn expanded(&mut self, entry: u64, id: &ObjectId) -> Result<(), RepoError> {
+        let name = format!("{EXPANDED}{entry}");
+        on_writer!(&mut self.writer, writer => {
+            writer.add_named_stream_ref(&name, &convert(id)?);
+        });
+        Ok(())
+    }
+
+    /// Registers the layer: from here on it is found by its DiffID, and kept
+    /// from garbage collection by a partial ref. The caller has hashed the tar
+    /// and vouches for `diff_id`.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn register(
+        mut self,
+        diff_id: &DiffId,
+        diff_size: u64,
+        tar_split: FileContent,
+    ) -> Result<StoredLayer, RepoError> {
+        self.flush();
+        let name = layer_name(diff_id);
+        let FileContent::Object { id: split, .. } = &tar_split else {
+            return Err(RepoError::BadStream {
+                name,
+                source: "tar-split is no object".into(),
+            });
+        };
+        on_writer!(&mut self.writer, writer => writer.add_named_stream_ref(TAR_SPLIT, &convert(split)?));
+        let stream = finish(self.writer, &name)?;
+        self.repo.register(&name, &stream)?;
+        self.repo
+            .set_reference(&format!("partial/{}", diff_id.hex()), &name)?;
+        Ok(StoredLayer {
+            diff_id: *diff_id,
+            stream,
+            diff_size,
+            tar_split,
+        })
+    }
+}
+
+/// The stream of a layer.
+pub(super) fn layer_name(diff_id: &DiffId) -> String {
+    format!("boundstore-layer-v1-{diff_id}")
+}
+
+/// What a layer stream is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chunk {
+    /// Bytes of the tar.
+    Literal(Box<[u8]>),
+    /// An object whose bytes stand here in the tar.
+    Object(ObjectId),
+}
+
+/// The chunks of a layer stream, in order, read by a thread of their own.
+#[derive(Debug)]
+pub struct LayerChunks {
+    receiver: mpsc::Receiver<Result<Chunk, RepoError>>,
+    expanded: std::collections::HashMap<u64, ObjectId>,
+}
+
+impl Iterator for LayerChunks {
+    type Item = Result<Chunk, RepoError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl LayerChunks {
+    /// The expanded content of the `entry`-th entry, where that is sparse.
+    pub fn expanded(&self, entry: u64) -> Option<ObjectId> {
+        self.expanded.get(&entry).copied()
+    }
+}
+
+impl RepoView {
+    /// A stream's object, opened and its name checked where that costs little.
+    pub(super) fn open_stream(&self, name: &str) -> Result<Option<(ObjectId, File)>, RepoError> {
+        let Some(id) = self.stream(name)? else {
+            return Ok(None);
+        };
+        Ok(Some((id, self.open_object(&id)?)))
+    }
+
+    /// Finds a layer by its DiffID; a damaged one counts as absent, since
+    /// importing it again mends it.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub fn layer(&self, diff_id: &DiffId) -> Result<Option<StoredLayer>, RepoError> {
+        let name = layer_name(diff_id);
+        let (stream, file) = match self.open_stream(&name) {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(RepoError::MissingObject(_) | RepoError::BadObject { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let head = match self.algorithm() {
+            Algorithm::Sha256 => layer_head::<Sha256HashValue>(file),
+            Algorithm::Sha512 => layer_head::<Sha512HashValue>(file),
+        };
+        let Ok((diff_size, Some(split), objects)) = head else {
+            return Ok(None);
+        };
+        for id in &objects {
+            if !self.has_object(id, None)? {
+                return Ok(None);
+            }
+        }
+        let Ok(file) = self.open_object(&split) else {
+            return Ok(None);
+        };
+        let Ok(metadata) = file.metadata() else {
+            return Ok(None);
+        };
+        let tar_split = FileContent::Object {
+            id: split,
+            size: metadata.len(),
+        };
+        Ok(Some(StoredLayer {
+            diff_id: *diff_id,
+            stream,
+            diff_size,
+            tar_split,
+        }))
+    }
+
+    /// Reads a layer's tar, split.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingStream`], [`RepoError::BadStream`].
+    pub fn layer_chunks(&self, diff_id: &DiffId) -> Result<LayerChunks, RepoError> {
+        let name = layer_name(diff_id);
+        let (_, file) = self
+            .open_stream(&name)?
+            .ok_or_else(|| RepoError::MissingStream(name.clone()))?;
+        match self.algorithm() {
+            Algorithm::Sha256 => chunks::<Sha256HashValue>(file, name),
+            Algorithm::Sha512 => chunks::<Sha512HashValue>(file, name),
+        }
+    }
+
+    /// Reads a record's inline bytes and its references.
+    pub(super) fn read_record(
+        &self,
+        content_type: u64,
+        name: &str,
+    ) -> Result<Option<Vec<u8>>, RepoError> {
+        let Some((_, file)) = self.open_stream(name)? else {
+            return Ok(None);
+        };
+        let content = match self.algorithm() {
+            Algorithm::Sha256 => inline_content::<Sha256HashValue>(file, content_type),
+            Algorithm::Sha512 => inline_content::<Sha512HashValue>(file, content_type),
+        };
+        let bad = |source| RepoError::BadStream {
+            name: name.to_owned(),
+            source,
+        };
+        content.map(Some).map_err(bad)
+    }
+}
+
+type LayerHead = (u64, Option<ObjectId>, Vec<ObjectId>);
+
+fn layer_head<H: Convert>(file: File) -> Result<LayerHead, Upstream> {
+    let mut reader = SplitStreamReader::<H>::new(file, Some(LAYER))?;
+    let mut objects: Vec<ObjectId> = reader
+        .iter_named_refs()
+        .map(|(_, id)| id.object_id())
+        .collect();
+    reader.get_object_refs(|id| objects.push(id.object_id()))?;
+    let split = reader.lookup_named_ref(TAR_SPLIT).map(Convert::object_id);
+    Ok((reader.total_size, split, objects))
+}
+
+fn inline_content<H: FsVerityHashValue>(
+    file: File,
+    content_type: u64,
+) -> Result<Vec<u8>, Upstream> {
+    /// Records hold manifests and configs, whose size is bounded, of a set.
+    const MAX: u64 = 64 << 20;
+    let mut reader = SplitStreamReader::<H>::new(file, Some(content_type))?;
+    if reader.total_size > MAX {
+        return Err(format!("it says to be {} bytes long", reader.total_size).into());
+    }
+    let mut content = Vec::new();
+    reader.for_each_chunk(|chunk| {
+        if let SplitStreamData::Inline(bytes) = chunk {
+            content.extend_from_slice(&bytes);
+        }
+        Ok(())
+    })?;
+    Ok(content)
+}
+
+fn chunks<H: Convert>(file: File, name: String) -> Result<LayerChunks, RepoError> {
+    let bad = |name: &str, source: Upstream| RepoError::BadStream {
+        name: name.to_owned(),
+        source,
+    };
+    let mut reader =
+        SplitStreamReader::<H>::new(file, Some(LAYER)).map_err(|error| bad(&name, error.into()))?;
+    let expanded = reader
+        .iter_named_refs()
+        .filter_map(|(name, id)| Some((name.strip_prefix(EXPANDED)?.parse().ok()?, id.object_id())))
+        .collect();
+    let (sender, receiver) = mpsc::sync_channel(16);
+    std::thread::spawn(move || {
+        let read = reader.for_each_chunk(|chunk| {
+            let chunk = match chunk {
+                SplitStreamData::Inline(bytes) => Chunk::Literal(bytes),
+                SplitStreamData::External(id) => Chunk::Object(id.object_id()),
+            };
+            // The reader has gone: so can we.
+            sender
+                .send(Ok(chunk))
+                .map_err(|_| anyhow::anyhow!("nobody reads"))
+        });
+        if let Err(error) = read {
+            let _nobody_reads = sender.send(Err(bad(&name, error.into())));
+        }
+    });
+    Ok(LayerChunks { receiver, expanded })
+}

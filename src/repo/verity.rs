@@ -1,0 +1,104 @@
+//! fs-verity digests, whichever algorithm a repository has.
+
+use std::{fs::File, io::Write};
+
+use composefs::fsverity::{
+    FsVerityHashValue, FsVerityHasher, Sha256HashValue, Sha512HashValue, enable_verity_with_retry,
+    measure_verity_opt,
+};
+use zerocopy::IntoBytes;
+
+use crate::name::{Algorithm, ObjectId};
+
+/// Computes a fs-verity digest piece by piece.
+pub(super) enum VerityHasher {
+    Sha256(Box<FsVerityHasher<Sha256HashValue>>),
+    Sha512(Box<FsVerityHasher<Sha512HashValue>>),
+}
+
+impl VerityHasher {
+    pub(super) fn new(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Self::Sha256(Box::new(FsVerityHasher::new())),
+            Algorithm::Sha512 => Self::Sha512(Box::new(FsVerityHasher::new())),
+        }
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        // Hashing cannot fail, though the trait has a result.
+        let _infallible = match self {
+            Self::Sha256(hasher) => hasher.write_all(bytes),
+            Self::Sha512(hasher) => hasher.write_all(bytes),
+        };
+    }
+
+    pub(super) fn finish(self) -> ObjectId {
+        match self {
+            Self::Sha256(mut hasher) => hasher.digest().object_id(),
+            Self::Sha512(mut hasher) => hasher.digest().object_id(),
+        }
+    }
+}
+
+/// The fs-verity digest of `bytes` (Linux, `filesystems/fsverity.rst`, "File
+/// digest computation"): 4 KiB blocks, no salt.
+pub fn fs_verity_digest(algorithm: Algorithm, bytes: &[u8]) -> ObjectId {
+    let mut hasher = VerityHasher::new(algorithm);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+/// What the kernel says of a file's fs-verity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verity {
+    /// It is enabled, with this digest.
+    Digest(ObjectId),
+    /// It is not enabled on this file, or this filesystem or kernel has none.
+    Absent,
+}
+
+/// Asks the kernel (`FS_IOC_MEASURE_VERITY`).
+pub(super) fn measure(algorithm: Algorithm, file: &File) -> Result<Verity, super::error::Upstream> {
+    let measured = match algorithm {
+        Algorithm::Sha256 => {
+            measure_verity_opt::<Sha256HashValue>(file)?.map(|value| value.object_id())
+        }
+        Algorithm::Sha512 => {
+            measure_verity_opt::<Sha512HashValue>(file)?.map(|value| value.object_id())
+        }
+    };
+    Ok(measured.map_or(Verity::Absent, Verity::Digest))
+}
+
+/// Enables fs-verity on a file that nobody has open for writing.
+pub(super) fn enable(algorithm: Algorithm, file: &File) -> Result<(), super::error::Upstream> {
+    match algorithm {
+        Algorithm::Sha256 => enable_verity_with_retry::<Sha256HashValue>(file)?,
+        Algorithm::Sha512 => enable_verity_with_retry::<Sha512HashValue>(file)?,
+    }
+    Ok(())
+}
+
+/// Between the crate's digest types and ours.
+pub(super) trait Convert: FsVerityHashValue {
+    fn from_id(id: &ObjectId) -> Option<Self> {
+        Self::read_from_bytes(id.as_bytes()).ok()
+    }
+    fn object_id(&self) -> ObjectId;
+}
+
+impl Convert for Sha256HashValue {
+    fn object_id(&self) -> ObjectId {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.as_bytes());
+        ObjectId::Sha256(bytes)
+    }
+}
+
+impl Convert for Sha512HashValue {
+    fn object_id(&self) -> ObjectId {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.as_bytes());
+        ObjectId::Sha512(bytes)
+    }
+}

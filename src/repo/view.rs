@@ -1,0 +1,260 @@
+//! Reading a repository without its lock.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use composefs::repository::read_repo_algorithm;
+
+use super::{
+    error::RepoError,
+    record::DeploymentId,
+    verity::{Verity, VerityHasher, measure},
+};
+use crate::{
+    error::{Doing, PathError},
+    name::{Algorithm, ObjectId},
+    sys,
+};
+
+/// A composefs repository, read by file handles alone.
+///
+/// `mount`, `status` and `images` use nothing else: the lock of a full handle
+/// waits without limit behind a garbage collection. What is read may vanish
+/// meanwhile; that is an error then, never a wrong answer, since whatever a
+/// ref reaches is complete before the ref is.
+#[derive(Debug)]
+pub struct RepoView {
+    dir: OwnedFd,
+    path: PathBuf,
+    algorithm: Algorithm,
+    secure: bool,
+}
+
+impl RepoView {
+    /// Opens the repository at `path`.
+    ///
+    /// # Errors
+    /// [`RepoError::Absent`] where there is none, [`RepoError::Open`] where
+    /// its `meta.json` is unreadable or of a kind unknown here.
+    pub fn open(path: &Path) -> Result<Self, RepoError> {
+        let dir = match sys::open_dir(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(RepoError::Absent(path.to_owned()));
+            }
+            other => other?,
+        };
+        let failed = |source| RepoError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let algorithm = read_repo_algorithm(&dir)
+            .map_err(|error| failed(error.into()))?
+            .ok_or_else(|| RepoError::Absent(path.to_owned()))?;
+        let algorithm = match algorithm {
+            composefs::fsverity::Algorithm::Sha256 { lg_blocksize: 12 } => Algorithm::Sha256,
+            composefs::fsverity::Algorithm::Sha512 { lg_blocksize: 12 } => Algorithm::Sha512,
+            other => {
+                return Err(failed(
+                    format!("its algorithm {other} is unknown here").into(),
+                ));
+            }
+        };
+        let meta = sys::open_file_at(&dir, "meta.json")?;
+        let secure = measure(algorithm, &meta).map_err(failed)? != Verity::Absent;
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+            algorithm,
+            secure,
+        })
+    }
+
+    /// The algorithm of its objects' names.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Whether its `meta.json` has fs-verity, as all its objects then must.
+    pub fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// The directory of objects, for mounting.
+    ///
+    /// # Errors
+    /// Whatever `openat(2)` says.
+    pub fn objects_dir(&self) -> Result<OwnedFd, PathError> {
+        sys::open_dir(&self.path.join("objects"))
+    }
+
+    /// Opens an object. In a secure repository the kernel's digest must be its
+    /// name; in an insecure one nothing is checked here.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingObject`], [`RepoError::BadObject`].
+    pub fn open_object(&self, id: &ObjectId) -> Result<File, RepoError> {
+        self.own(id)?;
+        let path = format!("objects/{}", id.object_path());
+        let file = match sys::open_file_at(&self.dir, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(RepoError::MissingObject(*id));
+            }
+            other => other?,
+        };
+        if self.secure {
+            match measure(self.algorithm, &file) {
+                Ok(Verity::Digest(found)) if found == *id => {}
+                Ok(Verity::Digest(found)) => {
+                    let found = format!("its fs-verity digest is {found}");
+                    return Err(RepoError::BadObject { id: *id, found });
+                }
+                Ok(Verity::Absent) => {
+                    let found = "it has no fs-verity, though the repository requires it".into();
+                    return Err(RepoError::BadObject { id: *id, found });
+                }
+                Err(error) => {
+                    return Err(RepoError::BadObject {
+                        id: *id,
+                        found: error.to_string(),
+                    });
+                }
+            }
+        }
+        Ok(file)
+    }
+
+    /// Whether an object is there, with this size.
+    ///
+    /// # Errors
+    /// Whatever `open(2)` and `fstat(2)` say, but for `ENOENT`.
+    pub fn has_object(&self, id: &ObjectId, size: Option<u64>) -> Result<bool, RepoError> {
+        let path = format!("objects/{}", id.object_path());
+        match sys::open_file_at(&self.dir, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok(file) => {
+                let metadata = file.metadata().doing("stat", self.path.join(path))?;
+                Ok(metadata.is_file() && size.is_none_or(|size| size == metadata.len()))
+            }
+        }
+    }
+
+    /// Hashes an object's bytes and compares them with its name.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingObject`], [`RepoError::BadObject`].
+    pub fn check_object(&self, id: &ObjectId) -> Result<(), RepoError> {
+        let file = self.open_object(id)?;
+        let found = self
+            .hash(file)
+            .doing("read", self.path.join(id.object_path()))?;
+        if found == *id {
+            return Ok(());
+        }
+        Err(RepoError::BadObject {
+            id: *id,
+            found: format!("its bytes hash to {found}"),
+        })
+    }
+
+    pub(super) fn hash(&self, mut file: File) -> std::io::Result<ObjectId> {
+        let mut hasher = VerityHasher::new(self.algorithm);
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(hasher.finish());
+            }
+            hasher.update(&buffer[..length]);
+        }
+    }
+
+    /// The object a stream of this name stands for.
+    ///
+    /// # Errors
+    /// [`RepoError::BadStream`] where the link is none of an object.
+    pub fn stream(&self, name: &str) -> Result<Option<ObjectId>, RepoError> {
+        let path = PathBuf::from(format!("streams/{name}"));
+        let Some(target) = sys::read_link_at(&self.dir, &path)? else {
+            return Ok(None);
+        };
+        let target = target.to_string_lossy();
+        let id = target
+            .strip_prefix("../objects/")
+            .map(|hex| hex.replacen('/', "", 1));
+        let bad = || RepoError::BadStream {
+            name: name.to_owned(),
+            source: format!("it links to {target:?}, which is no object").into(),
+        };
+        let id: ObjectId = id.ok_or_else(bad)?.parse().map_err(|_| bad())?;
+        self.own(&id)?;
+        Ok(Some(id))
+    }
+
+    /// The stream a ref below `streams/refs/boundstore` names.
+    ///
+    /// # Errors
+    /// Whatever `readlink(2)` says, but for `ENOENT`.
+    pub fn reference(&self, name: &str) -> Result<Option<String>, RepoError> {
+        let path = refs_dir().join(name);
+        let target = sys::read_link_at(&self.dir, &path)?;
+        Ok(target.and_then(|target| {
+            Path::new(&target)
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        }))
+    }
+
+    /// The names of all refs in a folder below `streams/refs/boundstore`, sorted.
+    ///
+    /// # Errors
+    /// Whatever reading the directory says.
+    pub fn references(&self, folder: &str) -> Result<Vec<String>, RepoError> {
+        let mut names: Vec<String> = sys::names_in(&self.dir, &refs_dir().join(folder))?
+            .into_iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The deployments that have a published set, sorted.
+    ///
+    /// # Errors
+    /// Whatever reading the directory says.
+    pub fn deployments(&self) -> Result<Vec<DeploymentId>, RepoError> {
+        let names = self.references("deployments")?;
+        Ok(names
+            .into_iter()
+            .filter_map(|name| name.parse().ok())
+            .collect())
+    }
+
+    pub(super) fn own(&self, id: &ObjectId) -> Result<(), RepoError> {
+        if id.algorithm() == self.algorithm {
+            return Ok(());
+        }
+        Err(RepoError::WrongAlgorithm {
+            id: *id,
+            algorithm: self.algorithm,
+        })
+    }
+}
+
+/// Where our refs are, below the repository.
+pub(super) fn refs_dir() -> PathBuf {
+    PathBuf::from("streams/refs/boundstore")
+}

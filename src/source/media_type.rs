@@ -1,0 +1,60 @@
+//! The media types of OCI and docker v2 schema 2 that make up images.
+
+use super::{Compression, document::DocumentError};
+
+/// What a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DocumentKind {
+    /// The manifest of one image.
+    Manifest,
+    /// An index (manifest list) of several.
+    Index,
+}
+
+impl DocumentKind {
+    /// For messages: `a manifest`, `an index`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "a manifest",
+            Self::Index => "an index",
+        }
+    }
+}
+
+pub(super) fn document(text: &str) -> Option<DocumentKind> {
+    match text {
+        "application/vnd.oci.image.manifest.v1+json"
+        | "application/vnd.docker.distribution.manifest.v2+json" => Some(DocumentKind::Manifest),
+        "application/vnd.oci.image.index.v1+json"
+        | "application/vnd.docker.distribution.manifest.list.v2+json" => Some(DocumentKind::Index),
+        _ => None,
+    }
+}
+
+pub(super) fn is_image_config(text: &str) -> bool {
+    matches!(
+        text,
+        "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+    )
+}
+
+/// The compression of layer `index`, by its media type.
+pub(super) fn layer(text: &str, index: usize) -> Result<Compression, DocumentError> {
+    let media_type = text.to_owned();
+    if text.ends_with("+encrypted") {
+        return Err(DocumentError::EncryptedLayer { index, media_type });
+    }
+    if text.contains(".nondistributable.") || text.contains(".foreign.") {
+        return Err(DocumentError::ForeignLayer { index, media_type });
+    }
+    match text {
+        "application/vnd.oci.image.layer.v1.tar"
+        | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+        | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(Compression::Gzip),
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Compression::Zstd),
+        _ => Err(DocumentError::UnknownLayer { index, media_type }),
+    }
+}

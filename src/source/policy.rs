@@ -1,0 +1,197 @@
+//! Whether the host accepts an image that skopeo has not judged.
+
+use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
+
+use serde::Deserialize;
+
+use crate::{
+    error::{Doing, PathError},
+    name::{ImageName, ManifestDigest},
+};
+
+/// The longest policy file that is read, in bytes.
+const LIMIT_BYTES: usize = 4 << 20;
+
+/// A host's policy.json (containers-policy.json(5)), as far as it is judged here.
+///
+/// Only `insecureAcceptAnything` is understood as a yes: signatures are checked
+/// by skopeo alone, on images from a registry.
+#[derive(Debug, Clone)]
+pub struct HostPolicy {
+    path: PathBuf,
+    default: Vec<Requirement>,
+    docker: BTreeMap<String, Vec<Requirement>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Requirement {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// Why the host's policy does not let an image in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// There is no policy at all.
+    #[error(
+        "find the host's policy: none of {} is there; install containers-common, or pin the image by @sha256: or by a lock",
+        paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Missing {
+        /// Where it was looked for.
+        paths: Vec<PathBuf>,
+    },
+    /// The policy cannot be read.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The policy is no policy.
+    #[error("read {}: it is no policy.json", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// It asks for more than can be shown here.
+    #[error(
+        "{} says {requirement} for {scope}, which only an image from its registry can meet; pin the image by @sha256: or by a lock, or pull it from docker://",
+        path.display()
+    )]
+    Refused {
+        /// The policy.
+        path: PathBuf,
+        /// The scope that decided.
+        scope: String,
+        /// What it asks for.
+        requirement: String,
+    },
+    /// skopeo judged, and said no.
+    #[error("{message}; sign the image, or change policy.json")]
+    Skopeo {
+        /// skopeo's own words.
+        message: String,
+    },
+}
+
+impl HostPolicy {
+    /// Reads the first of `paths` that is there.
+    ///
+    /// containers/image looks at the user's `~/.config/containers/policy.json`
+    /// and then at `/etc/containers/policy.json`; which, is up to the caller.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: none is there, or it is unusable. Only a missing file is
+    /// passed over, never a broken one.
+    pub fn load(paths: &[PathBuf]) -> Result<Self, PolicyError> {
+        for path in paths {
+            match fs::read(path) {
+                Ok(bytes) => return Self::parse(path.clone(), &bytes),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Ok(Err(error).doing("read", path)?),
+            }
+        }
+        Err(PolicyError::Missing {
+            paths: paths.to_vec(),
+        })
+    }
+
+    fn parse(path: PathBuf, bytes: &[u8]) -> Result<Self, PolicyError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Raw {
+            default: Vec<Requirement>,
+            #[serde(default)]
+            transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+        }
+        let malformed = |source| PolicyError::Malformed {
+            path: path.clone(),
+            source,
+        };
+        if bytes.len() > LIMIT_BYTES {
+            return Err(malformed(serde::de::Error::custom("it is too long")));
+        }
+        super::json::refuse_ambiguous(bytes).map_err(malformed)?;
+        let mut raw: Raw = serde_json::from_slice(bytes).map_err(malformed)?;
+        let scopes = raw.transports.values().flat_map(BTreeMap::values);
+        if scopes.chain([&raw.default]).any(Vec::is_empty) {
+            return Err(malformed(serde::de::Error::custom(
+                "a list of requirements is empty",
+            )));
+        }
+        Ok(Self {
+            docker: raw.transports.remove("docker").unwrap_or_default(),
+            default: raw.default,
+            path,
+        })
+    }
+
+    /// Judges an image by its docker name; returns the verdict as text.
+    ///
+    /// # Errors
+    /// [`PolicyError::Refused`] with the scope that decided.
+    pub fn judge(&self, name: &ImageName) -> Result<String, PolicyError> {
+        let (scope, requirements) = self.scope(name);
+        let strict = requirements
+            .iter()
+            .find(|requirement| requirement.kind != "insecureAcceptAnything");
+        match strict {
+            None => Ok(format!(
+                "{} says insecureAcceptAnything for {scope}",
+                self.path.display()
+            )),
+            Some(requirement) => Err(PolicyError::Refused {
+                path: self.path.clone(),
+                scope,
+                requirement: requirement.kind.clone(),
+            }),
+        }
+    }
+
+    /// The most specific scope for `name`: itself, its repository, each folder
+    /// above, the host, `*.domain` above the host without its port, then the
+    /// defaults (containers/image, `docker/policyconfiguration`).
+    fn scope(&self, name: &ImageName) -> (String, &[Requirement]) {
+        let repository = name.repository();
+        let host = repository.split(['/', ':']).next().unwrap_or_default();
+        let folders = repository
+            .char_indices()
+            .rev()
+            .filter(|(_, c)| *c == '/')
+            .map(|(at, _)| &repository[..at]);
+        let domains = host
+            .char_indices()
+            .filter(|(_, c)| *c == '.')
+            .map(|(at, _)| format!("*{}", &host[at..]));
+        let full = name.to_string();
+        let scopes = [full.as_str(), repository].into_iter().chain(folders);
+        for scope in scopes.map(str::to_owned).chain(domains) {
+            if let Some(found) = self.docker.get(&scope) {
+                return (format!("docker scope {scope:?}"), found);
+            }
+        }
+        match self.docker.get("") {
+            Some(found) => ("all docker images".to_owned(), found),
+            None => ("all images (default)".to_owned(), &self.default),
+        }
+    }
+}
+
+/// The verdict on an image from a native source (`oci:`, archives,
+/// `containers-storage:`): a pin accepts it, otherwise the host's policy does.
+///
+/// # Errors
+/// [`PolicyError`], with the way out.
+pub fn judge_native(
+    name: &ImageName,
+    locked: Option<ManifestDigest>,
+    policy_paths: &[PathBuf],
+) -> Result<String, PolicyError> {
+    if let Some(pin) = name.pinned() {
+        return Ok(format!("pinned by its name to {pin}"));
+    }
+    if let Some(pin) = locked {
+        return Ok(format!("pinned by the lock to {pin}"));
+    }
+    HostPolicy::load(policy_paths)?.judge(name)
+}

@@ -1,0 +1,279 @@
+//! `docker://`: registries, through skopeo.
+
+use std::path::Path;
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
+    choose::choose,
+    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
+    files::verified,
+    image::Documents,
+    skopeo::{Skopeo, SkopeoOptions, choose_auth_file},
+    spool::Spool,
+};
+use crate::{
+    error::Doing,
+    name::{BlobDigest, ImageName, ManifestDigest},
+};
+
+/// A repository of a registry, and the way to ask it.
+///
+/// The top-level document's bytes come from `skopeo inspect --raw`: by tag once,
+/// from then on by the digest of what came. skopeo's proxy, opened on that
+/// digest, decides by the host's policy and serves the blobs; its `GetManifest`
+/// is never asked, for it answers with converted bytes. All that skopeo hands
+/// over is hashed here before it is parsed.
+///
+/// The policy is thus asked about `repository@digest`: a scope of policy.json
+/// that names one tag does not apply, that of the repository does.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    options: SkopeoOptions,
+    location: ImageName,
+}
+
+/// What a fetch has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FetchStep {
+    /// The blob is in the spool already.
+    Reused {
+        /// Which.
+        digest: BlobDigest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The blob is asked for.
+    Begun {
+        /// Which.
+        digest: BlobDigest,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// So many more bytes of the blob came.
+    Came {
+        /// How many.
+        bytes: u64,
+    },
+    /// The blob is whole.
+    Done {
+        /// Which.
+        digest: BlobDigest,
+    },
+}
+
+impl Registry {
+    /// The repository of `location`, and its tag or digest where what is wanted
+    /// does not say another.
+    pub fn new(location: ImageName, options: SkopeoOptions) -> Self {
+        Self { options, location }
+    }
+
+    /// Resolves `wanted` here: as the location's digest, the digest of the
+    /// wanted name, that of its lock, or the location's tag.
+    ///
+    /// # Errors
+    /// [`SourceError`]; its kind tells refusals, the network and damage apart.
+    pub fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError> {
+        let skopeo = self.skopeo(wanted.auth_file.as_deref())?;
+        let runtime = runtime()?;
+        let origin = self.origin();
+        let pin = self.location.pinned().or_else(|| wanted.pins().next());
+
+        let reference = match pin {
+            Some(pin) => self.at(&pin),
+            None => origin.clone(),
+        };
+        let top = runtime.block_on(skopeo.raw_document(&reference))?;
+        if let Some(pin) = pin {
+            let found = ManifestDigest::of(&top);
+            if found != pin {
+                return Err(SourceError::Mismatch {
+                    what: "the manifest".into(),
+                    origin: reference,
+                    expected: pin.to_string(),
+                    found: found.to_string(),
+                });
+            }
+        }
+        let top_digest = ManifestDigest::of(&top);
+        let chosen = choose(top, &wanted.platform, &origin, &mut |child| {
+            let reference = self.at(&child.digest.cast());
+            let bytes = runtime.block_on(skopeo.raw_document(&reference))?;
+            verified(bytes, child, "document", &origin)
+        })?;
+        let manifest =
+            parse_manifest(&chosen.manifest).map_err(|source| SourceError::Document {
+                what: format!("manifest {}", ManifestDigest::of(&chosen.manifest)),
+                origin: origin.clone(),
+                source,
+            })?;
+
+        let judged = self.at(&top_digest);
+        let config = runtime.block_on(async {
+            let session = skopeo.open(&judged).await?;
+            blob_in_memory(&session, &manifest.config, &origin).await
+        });
+        runtime.shutdown_background();
+        let documents = Documents {
+            name: wanted.name.clone(),
+            indexes: chosen.indexes,
+            manifest: chosen.manifest,
+            config: config?,
+            verdict: format!("skopeo accepts {judged} by {}", self.policy()),
+        };
+        wanted.resolved(documents, &origin)
+    }
+
+    /// Brings the blobs of `layers` of an image that was resolved here into the
+    /// spool, except those that are there. A blob is hashed before it is there.
+    ///
+    /// # Errors
+    /// [`SourceError`]; blobs that came before it stay for the next try.
+    pub fn fetch(
+        &self,
+        image: &ResolvedImage,
+        auth_file: Option<&Path>,
+        layers: &[usize],
+        spool: &Spool,
+        progress: &mut dyn FnMut(FetchStep),
+    ) -> Result<(), SourceError> {
+        let origin = self.origin();
+        let mut missing: Vec<Descriptor> = Vec::new();
+        for index in layers {
+            let layer = image.layer(*index, &origin)?;
+            let blob = Descriptor {
+                digest: layer.blob_digest,
+                size: layer.blob_size,
+            };
+            if missing.contains(&blob) {
+                continue;
+            }
+            if spool.recheck(&blob.digest, blob.size)? {
+                let Descriptor { digest, size } = blob;
+                progress(FetchStep::Reused { digest, size });
+            } else {
+                missing.push(blob);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let top = match &image.index {
+            Some((index, _)) => index.cast(),
+            None => image.manifest_digest,
+        };
+        let skopeo = self.skopeo(auth_file)?;
+        let runtime = runtime()?;
+        let fetched = runtime.block_on(async {
+            let session = skopeo.open(&self.at(&top)).await?;
+            for blob in missing {
+                let Descriptor { digest, size } = blob;
+                progress(FetchStep::Begun { digest, size });
+                let mut part = spool.begin(&digest, size)?;
+                let write = |bytes: &[u8]| {
+                    progress(FetchStep::Came {
+                        bytes: bytes.len() as u64,
+                    });
+                    part.write(bytes, &origin)
+                };
+                session.blob(&blob, write).await?;
+                part.finish(&origin)?;
+                progress(FetchStep::Done { digest });
+            }
+            Ok(())
+        });
+        runtime.shutdown_background();
+        fetched
+    }
+
+    /// Opens layer `index` of an image whose blobs were fetched.
+    ///
+    /// # Errors
+    /// [`SourceError::NotFetched`], or the system's.
+    pub fn open_layer(
+        &self,
+        image: &ResolvedImage,
+        index: usize,
+        spool: &Spool,
+    ) -> Result<LayerData, SourceError> {
+        let layer = image.layer(index, &self.origin())?;
+        let file = spool.open_blob(&layer.blob_digest)?;
+        let file = file.ok_or_else(|| SourceError::NotFetched {
+            index,
+            image: image.name.to_string(),
+        })?;
+        Ok(LayerData {
+            reader: Box::new(file),
+            form: LayerForm::Blob,
+        })
+    }
+
+    /// Resolves `wanted` here if it is what the location names: a registry is
+    /// no lookaside for anything else.
+    pub(super) fn find(&self, wanted: &Wanted) -> Result<Option<ResolvedImage>, SourceError> {
+        let named = wanted.name == self.location
+            || (self.location.pinned()).is_some_and(|pin| wanted.pins().any(|want| want == pin));
+        match named {
+            true => self.resolve(wanted).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    pub(super) fn origin(&self) -> String {
+        format!("docker://{}", self.location)
+    }
+
+    fn at(&self, digest: &ManifestDigest) -> String {
+        format!("docker://{}@{digest}", self.location.repository())
+    }
+
+    fn policy(&self) -> String {
+        match &self.options.policy {
+            Some(path) => path.display().to_string(),
+            None => "the host's policy".to_owned(),
+        }
+    }
+
+    fn skopeo(&self, auth_file: Option<&Path>) -> Result<Skopeo<'_>, SourceError> {
+        let files = self.options.auth_files.iter().map(|path| path.as_path());
+        Ok(Skopeo {
+            options: &self.options,
+            auth_file: choose_auth_file(auth_file.into_iter().chain(files))?,
+        })
+    }
+}
+
+async fn blob_in_memory(
+    session: &super::skopeo::Session,
+    blob: &Descriptor,
+    origin: &str,
+) -> Result<Vec<u8>, SourceError> {
+    let too_long = |found| SourceError::Document {
+        what: format!("config {}", blob.digest),
+        origin: origin.to_owned(),
+        source: DocumentError::TooLong { found },
+    };
+    if blob.size > DOCUMENT_LIMIT_BYTES {
+        return Err(too_long(blob.size));
+    }
+    let mut bytes = Vec::new();
+    let gather = |piece: &[u8]| {
+        bytes.extend_from_slice(piece);
+        let found = bytes.len() as u64;
+        match found > DOCUMENT_LIMIT_BYTES {
+            true => Err(too_long(found)),
+            false => Ok(()),
+        }
+    };
+    session.blob(blob, gather).await?;
+    verified(bytes, blob, "config", origin)
+}
+
+/// One thread is enough: there is one child, and one pipe to read.
+fn runtime() -> Result<Runtime, SourceError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    Ok(runtime.doing("start", "the event loop for skopeo")?)
+}

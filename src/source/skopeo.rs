@@ -1,0 +1,395 @@
+//! Running skopeo: raw documents, and its proxy for policy and blobs.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use containers_image_proxy::{
+    Error as ProxyError, ImageProxy, ImageProxyConfig, OpenedImage, oci_spec::image::Digest,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
+
+use super::{
+    Failing, SourceError,
+    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
+    policy::PolicyError,
+};
+use crate::{error::Doing, sys::Leash};
+
+/// How skopeo is run. It reads its own environment and configuration, as ever:
+/// registries.conf, registries.d, policy.json.
+#[derive(Debug, Clone)]
+pub struct SkopeoOptions {
+    /// The program: a name that is looked for in `PATH`, or a path.
+    pub program: PathBuf,
+    /// Another policy than the host's (`--policy`).
+    pub policy: Option<PathBuf>,
+    /// Another registries.conf than the host's (`--registries-conf`).
+    pub registries_conf: Option<PathBuf>,
+    /// Files of credentials, besides the wanted image's own: the first that has
+    /// any is used, else skopeo's defaults. Missing and empty ones are no error.
+    pub auth_files: Vec<PathBuf>,
+    /// `false` talks to registries without a certificate, or without TLS;
+    /// `true` leaves it to registries.conf.
+    pub tls_verify: bool,
+    /// How long nothing may come before the fetch is given up.
+    pub idle: Duration,
+}
+
+impl Default for SkopeoOptions {
+    fn default() -> Self {
+        Self {
+            program: "skopeo".into(),
+            policy: None,
+            registries_conf: None,
+            auth_files: Vec::new(),
+            tls_verify: true,
+            idle: Duration::from_secs(120),
+        }
+    }
+}
+
+/// One way of running skopeo: its options, with the credentials chosen.
+pub(super) struct Skopeo<'a> {
+    pub(super) options: &'a SkopeoOptions,
+    pub(super) auth_file: Option<PathBuf>,
+}
+
+impl Skopeo<'_> {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.options.program);
+        if let Some(policy) = &self.options.policy {
+            command.arg("--policy").arg(policy);
+        }
+        if let Some(path) = &self.options.registries_conf {
+            command.arg("--registries-conf").arg(path);
+        }
+        command
+    }
+
+    /// The bytes that the registry serves for `reference` (`docker://..`):
+    /// neither converted nor chosen from, and not believed either.
+    pub(super) async fn raw_document(&self, reference: &str) -> Result<Vec<u8>, SourceError> {
+        const DOING: &str = "inspect";
+        let mut command = self.command();
+        command.args(["inspect", "--raw"]);
+        if let Some(auth_file) = &self.auth_file {
+            command.arg("--authfile").arg(auth_file);
+        }
+        if !self.options.tls_verify {
+            command.arg("--tls-verify=false");
+        }
+        command.arg(reference);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let _leash = Leash::tie(&mut command).doing("prepare", &self.options.program)?;
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| self.not_spawned(error))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let all = async {
+            let (stdout, stderr) = tokio::try_join!(
+                read_at_most(stdout, DOCUMENT_LIMIT_BYTES + 1),
+                read_at_most(stderr, 64 << 10)
+            )?;
+            Ok::<_, io::Error>((stdout, stderr, child.wait().await?))
+        };
+        let (stdout, stderr, status) = timeout(self.options.idle, all)
+            .await
+            .map_err(|_| self.timeout(DOING, reference))?
+            .doing("read from", &self.options.program)?;
+        if stdout.len() as u64 > DOCUMENT_LIMIT_BYTES {
+            return Err(SourceError::Document {
+                what: "manifest".into(),
+                origin: reference.to_owned(),
+                source: DocumentError::TooLong {
+                    found: stdout.len() as u64,
+                },
+            });
+        }
+        if !status.success() {
+            let message = message_of(&String::from_utf8_lossy(&stderr));
+            return Err(failed(DOING, reference, message));
+        }
+        Ok(stdout)
+    }
+
+    /// Opens `reference` in a proxy: now skopeo has judged it by the policy.
+    pub(super) async fn open(&self, reference: &str) -> Result<Session, SourceError> {
+        const DOING: &str = "open";
+        let mut command = self.command();
+        let mut leash = Leash::tie(&mut command).doing("prepare", &self.options.program)?;
+        let mut config = ImageProxyConfig::default();
+        config.skopeo_cmd = Some(command);
+        config.authfile.clone_from(&self.auth_file);
+        config.insecure_skip_tls_verification = Some(!self.options.tls_verify);
+        let started = timeout(self.options.idle, ImageProxy::new_with_config(config)).await;
+        let proxy = match started {
+            Ok(Err(ProxyError::SkopeoSpawnError(error))) => return Err(self.not_spawned(error)),
+            Ok(Err(error)) => return Err(proxy_failed("start the proxy for", reference, &error)),
+            Ok(Ok(proxy)) => {
+                leash.hold().doing("watch", &self.options.program)?;
+                proxy
+            }
+            Err(_) => {
+                leash.hold().doing("watch", &self.options.program)?;
+                return Err(self.timeout("start the proxy for", reference));
+            }
+        };
+        let image = timeout(self.options.idle, proxy.open_image(reference))
+            .await
+            .map_err(|_| self.timeout(DOING, reference))?
+            .map_err(|error| proxy_failed(DOING, reference, &error))?;
+        Ok(Session {
+            image,
+            proxy,
+            reference: reference.to_owned(),
+            idle: self.options.idle,
+            _leash: leash,
+        })
+    }
+
+    fn not_spawned(&self, error: io::Error) -> SourceError {
+        if error.kind() == io::ErrorKind::NotFound {
+            return SourceError::NoSkopeo {
+                program: self.options.program.clone(),
+            };
+        }
+        crate::error::PathError {
+            verb: "run",
+            path: self.options.program.clone(),
+            source: error,
+        }
+        .into()
+    }
+
+    fn timeout(&self, doing: &'static str, reference: &str) -> SourceError {
+        timed_out(doing, reference, self.options.idle)
+    }
+}
+
+/// An image that is open in a proxy. Dropping it kills the proxy.
+pub(super) struct Session {
+    image: OpenedImage,
+    proxy: ImageProxy,
+    reference: String,
+    idle: Duration,
+    _leash: Leash,
+}
+
+impl Session {
+    /// Gets a blob of the image's repository, piece by piece. skopeo hashes it
+    /// too, but `sink` must not rely on that.
+    pub(super) async fn blob(
+        &self,
+        blob: &Descriptor,
+        mut sink: impl FnMut(&[u8]) -> Result<(), SourceError>,
+    ) -> Result<(), SourceError> {
+        const DOING: &str = "fetch a blob of";
+        let fail = |error: ProxyError| proxy_failed(DOING, &self.reference, &error);
+        let digest: Digest =
+            blob.digest.to_string().parse().map_err(|error| {
+                failed(DOING, &self.reference, format!("{}: {error}", blob.digest))
+            })?;
+        let get = self.proxy.get_blob(&self.image, &digest, blob.size);
+        let (mut reader, driver) = timeout(self.idle, get)
+            .await
+            .map_err(|_| timed_out(DOING, &self.reference, self.idle))?
+            .map_err(fail)?;
+        let copy = async {
+            let mut buffer = vec![0; 1 << 17];
+            loop {
+                let length = timeout(self.idle, reader.read(&mut buffer))
+                    .await
+                    .map_err(|_| timed_out(DOING, &self.reference, self.idle))?
+                    .doing("read from the proxy for", &self.reference)?;
+                if length == 0 {
+                    return Ok(());
+                }
+                sink(&buffer[..length])?;
+            }
+        };
+        // If skopeo stops early, its reason is worth more than the short blob.
+        let driver = async { driver.await.map_err(fail) };
+        tokio::try_join!(copy, driver)?;
+        Ok(())
+    }
+}
+
+async fn read_at_most(reader: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(mut reader) = reader {
+        (&mut reader).take(limit).read_to_end(&mut bytes).await?;
+        // The rest is let go, so that the child does not wait for us.
+        tokio::io::copy(&mut reader, &mut tokio::io::sink()).await?;
+    }
+    Ok(bytes)
+}
+
+fn timed_out(doing: &'static str, reference: &str, idle: Duration) -> SourceError {
+    SourceError::Timeout {
+        doing,
+        reference: reference.to_owned(),
+        idle_secs: idle.as_secs(),
+    }
+}
+
+fn proxy_failed(doing: &'static str, reference: &str, error: &ProxyError) -> SourceError {
+    let retryable = error.is_retryable();
+    match failed(doing, reference, message_of(&error.to_string())) {
+        SourceError::Skopeo {
+            doing,
+            reference,
+            message,
+            failing: Failing::Other,
+        } if retryable => SourceError::Skopeo {
+            doing,
+            reference,
+            message,
+            failing: Failing::Transient,
+        },
+        other => other,
+    }
+}
+
+fn failed(doing: &'static str, reference: &str, message: String) -> SourceError {
+    let failing = classify(&message);
+    if failing == Failing::Denied {
+        return SourceError::Denied {
+            wanted: reference.to_owned(),
+            origin: "its registry".to_owned(),
+            source: PolicyError::Skopeo { message },
+        };
+    }
+    SourceError::Skopeo {
+        doing,
+        reference: reference.to_owned(),
+        message,
+        failing,
+    }
+}
+
+/// What skopeo means: older ones say it in words only, and all say it in Go's
+/// English whatever the locale.
+fn classify(message: &str) -> Failing {
+    const MEANINGS: [(Failing, &[&str]); 5] = [
+        (
+            Failing::Denied,
+            &[
+                "rejected by policy",
+                "Source image rejected",
+                "A signature was required",
+                "Signature for identity",
+                "None of the signatures were accepted",
+            ],
+        ),
+        (
+            Failing::Corrupt,
+            &[
+                "corrupted blob",
+                "does not match",
+                "did not match",
+                "Digest mismatch",
+            ],
+        ),
+        (
+            Failing::NotFound,
+            &[
+                "manifest unknown",
+                "name unknown",
+                "repository name not known",
+                "blob unknown",
+                "404",
+            ],
+        ),
+        (
+            Failing::Unauthorised,
+            &[
+                "unauthorized",
+                "authentication required",
+                "requested access to the resource is denied",
+                "invalid username/password",
+                "403",
+            ],
+        ),
+        (
+            Failing::Transient,
+            &[
+                "connection refused",
+                "connection reset",
+                "no such host",
+                "no route to host",
+                "network is unreachable",
+                "server misbehaving",
+                "timeout",
+                "deadline exceeded",
+                "unexpected EOF",
+                ": EOF",
+                "broken pipe",
+                "toomanyrequests",
+                "429",
+                "status 5",
+                "500 ",
+                "502",
+                "503",
+                "504",
+                "unexpectedly exited",
+            ],
+        ),
+    ];
+    let meaning = MEANINGS
+        .iter()
+        .find(|(_, words)| words.iter().any(|words| message.contains(words)));
+    meaning.map_or(Failing::Other, |(failing, _)| *failing)
+}
+
+/// skopeo's message without its log line: `time=".." level=fatal msg=".."`.
+fn message_of(text: &str) -> String {
+    let text = text.trim();
+    let quoted = text.rsplit_once("msg=\"").map(|(_, rest)| rest);
+    match quoted.and_then(|rest| rest.strip_suffix('"')) {
+        Some(message) => message.replace("\\\"", "\""),
+        None => text.to_owned(),
+    }
+}
+
+/// The first of `files` that holds any credentials.
+pub(super) fn choose_auth_file<'a>(
+    files: impl Iterator<Item = &'a Path>,
+) -> Result<Option<PathBuf>, SourceError> {
+    for path in files {
+        match std::fs::read(path).doing("read", path) {
+            Ok(bytes) if has_credentials(&bytes) => return Ok(Some(path.to_owned())),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Whether a file of credentials has any; what is no JSON object counts as
+/// having some, so that skopeo complains about it.
+fn has_credentials(bytes: &[u8]) -> bool {
+    if bytes.trim_ascii().is_empty() {
+        return false;
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(serde_json::Value::Object(fields)) => fields.values().any(|value| match value {
+            serde_json::Value::Object(entries) => !entries.is_empty(),
+            serde_json::Value::String(text) => !text.is_empty(),
+            _ => false,
+        }),
+        _ => true,
+    }
+}

@@ -1,0 +1,178 @@
+//! Blobs on their way from a registry: files named by their digest.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::SourceError;
+use crate::{
+    error::{Doing, PathError},
+    name::{BlobDigest, Hasher},
+    sys::{DirLock, open_regular},
+};
+
+/// A folder of blobs that were fetched and not yet published.
+///
+/// `sha256-<hex>` is whole, hashed and on disk; `sha256-<hex>.part` is what an
+/// interrupted fetch left, and is begun anew: skopeo's proxy cannot send a part
+/// of a blob, so a download resumes blob by blob and not inside one. Who has
+/// published an image removes its blobs.
+#[derive(Debug)]
+pub struct Spool {
+    dir: PathBuf,
+    _lock: DirLock,
+}
+
+impl Spool {
+    /// Opens the spool at `dir`, made with mode 0700 if it is not there, and
+    /// keeps it locked against other processes until dropped.
+    ///
+    /// # Errors
+    /// [`SourceError::Locked`] if another process has it, or the system's.
+    pub fn open(dir: &Path) -> Result<Self, SourceError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .doing("create folder", dir)?;
+        let lock = DirLock::try_exclusive(dir)?.ok_or_else(|| SourceError::Locked {
+            path: dir.to_owned(),
+        })?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Whether a file for the blob is there, of the right size.
+    pub fn holds(&self, digest: &BlobDigest, size: u64) -> bool {
+        open_regular(&self.path(digest)).is_ok_and(|(_, found)| found == size)
+    }
+
+    /// Opens a whole blob; nothing if it is not there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open_blob(&self, digest: &BlobDigest) -> Result<Option<File>, PathError> {
+        match open_regular(&self.path(digest)) {
+            Ok((file, _)) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes the blob, whole or in part; it need not be there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(&self, digest: &BlobDigest) -> Result<(), PathError> {
+        remove(&self.path(digest))?;
+        remove(&self.part_path(digest))
+    }
+
+    /// Whether the blob is there and its bytes are still the right ones; if
+    /// they are not, it is deleted.
+    pub(super) fn recheck(&self, digest: &BlobDigest, size: u64) -> Result<bool, SourceError> {
+        let path = self.path(digest);
+        let Some(mut file) = self.open_blob(digest)? else {
+            return Ok(false);
+        };
+        let mut hasher = Hasher::default();
+        let mut buffer = vec![0; 1 << 17];
+        loop {
+            match file.read(&mut buffer).doing("read", &path)? {
+                0 => break,
+                length => hasher.update(&buffer[..length]),
+            }
+        }
+        let whole = hasher.length() == size && hasher.finish() == *digest;
+        if !whole {
+            remove(&path)?;
+        }
+        Ok(whole)
+    }
+
+    /// Begins to write the blob.
+    pub(super) fn begin(&self, digest: &BlobDigest, size: u64) -> Result<Part, SourceError> {
+        let path = self.part_path(digest);
+        // Never written through: what lies there may be a link.
+        remove(&path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .doing("create", &path)?;
+        Ok(Part {
+            file,
+            path,
+            whole: self.path(digest),
+            digest: *digest,
+            size,
+            hasher: Hasher::default(),
+        })
+    }
+
+    fn path(&self, digest: &BlobDigest) -> PathBuf {
+        self.dir.join(format!("sha256-{}", digest.hex()))
+    }
+
+    fn part_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.dir.join(format!("sha256-{}.part", digest.hex()))
+    }
+}
+
+fn remove(path: &Path) -> Result<(), PathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("remove", path),
+        _ => Ok(()),
+    }
+}
+
+/// A blob that is being written: hashed on the way.
+#[derive(Debug)]
+pub(super) struct Part {
+    file: File,
+    path: PathBuf,
+    whole: PathBuf,
+    digest: BlobDigest,
+    size: u64,
+    hasher: Hasher,
+}
+
+impl Part {
+    /// Adds the next bytes; no more than the blob is said to have.
+    pub(super) fn write(&mut self, bytes: &[u8], origin: &str) -> Result<(), SourceError> {
+        if self.hasher.length() + bytes.len() as u64 > self.size {
+            return Err(self.mismatch(format!("more than {} bytes", self.size), origin));
+        }
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).doing("write", &self.path)?;
+        Ok(())
+    }
+
+    /// Makes it a whole blob, if size and digest are right.
+    pub(super) fn finish(mut self, origin: &str) -> Result<(), SourceError> {
+        let hasher = std::mem::take(&mut self.hasher);
+        let length = hasher.length();
+        let found: BlobDigest = hasher.finish();
+        if length != self.size || found != self.digest {
+            return Err(self.mismatch(format!("{found} of {length} bytes"), origin));
+        }
+        self.file.sync_data().doing("sync", &self.path)?;
+        fs::rename(&self.path, &self.whole).doing("rename", &self.path)?;
+        Ok(())
+    }
+
+    fn mismatch(&self, found: String, origin: &str) -> SourceError {
+        SourceError::Mismatch {
+            what: format!("blob {}", self.digest),
+            origin: origin.to_owned(),
+            expected: format!("{} of {} bytes", self.digest, self.size),
+            found,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Files, directories and locks, relative to directory handles.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStringExt,
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+
+use crate::error::{Doing, PathError};
+
+/// Opens a directory.
+///
+/// # Errors
+/// Whatever `open(2)` says.
+pub fn open_dir(path: &Path) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    fs::open(path, flags, Mode::empty()).doing("open", path)
+}
+
+/// Opens a file below `dir` for reading; never follows a symlink in the last
+/// component and never blocks on a fifo.
+///
+/// # Errors
+/// Whatever `openat(2)` says.
+pub fn open_file_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<File, PathError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let fd = fs::openat(dir, path.as_ref(), flags, Mode::empty()).doing("open", &path)?;
+    Ok(File::from(fd))
+}
+
+/// Opens an unnamed file in `dir`'s directory `path`, for reading and writing.
+///
+/// # Errors
+/// Whatever `openat(2)` says; `EOPNOTSUPP` where the filesystem has no `O_TMPFILE`.
+pub fn open_tmpfile(dir: impl AsFd, path: impl AsRef<Path>) -> Result<File, PathError> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let fd = fs::openat(dir, path.as_ref(), flags, Mode::from_raw_mode(0o644))
+        .doing("create a file in", &path)?;
+    Ok(File::from(fd))
+}
+
+/// Opens the same file again, read-only, and closes the writable handle:
+/// fs-verity can be enabled only when nobody holds the file open for writing.
+///
+/// # Errors
+/// Whatever `open(2)` of the file's `/proc` name says.
+pub fn reopen_read_only(file: File) -> Result<File, PathError> {
+    let proc_name = proc_path(&file);
+    let fd = fs::open(&proc_name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing("reopen", &proc_name)?;
+    Ok(File::from(fd))
+}
+
+/// Gives an unnamed file a name below `dir`.
+///
+/// # Errors
+/// Whatever `linkat(2)` says; `EEXIST` where the name is taken.
+pub fn link_tmpfile(
+    file: impl AsFd,
+    dir: impl AsFd,
+    path: impl AsRef<Path>,
+) -> Result<(), PathError> {
+    fs::linkat(
+        fs::CWD,
+        proc_path(&file),
+        dir,
+        path.as_ref(),
+        AtFlags::SYMLINK_FOLLOW,
+    )
+    .doing("link", &path)
+}
+
+/// Creates `path` below `dir` and all directories on the way, mode 0755.
+///
+/// # Errors
+/// Whatever `mkdirat(2)` says, but for `EEXIST`.
+pub fn create_dir_all_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<(), PathError> {
+    create_dirs(dir.as_fd(), path.as_ref())
+}
+
+fn create_dirs(dir: BorrowedFd<'_>, path: &Path) -> Result<(), PathError> {
+    let make = || fs::mkdirat(dir, path, Mode::from_raw_mode(0o755));
+    let made = match (make(), path.parent()) {
+        (Err(rustix::io::Errno::NOENT), Some(parent)) if !parent.as_os_str().is_empty() => {
+            create_dirs(dir, parent)?;
+            make()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => made.doing("create directory", path),
+    }
+}
+
+/// Renames within `dir`, replacing what is there.
+///
+/// # Errors
+/// Whatever `renameat(2)` says.
+pub fn rename_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::renameat(&dir, from, &dir, to).doing("rename to", to)
+}
+
+/// Creates a symlink below `dir`, atomically replacing what is there.
+///
+/// # Errors
+/// Whatever `symlinkat(2)` and `renameat(2)` say.
+pub fn symlink_at(target: &str, dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    match fs::symlinkat(target, &dir, path) {
+        Err(rustix::io::Errno::EXIST) => {}
+        other => return other.doing("create symlink", path),
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = Path::new(&temporary);
+    remove_at(&dir, temporary)?;
+    fs::symlinkat(target, &dir, temporary).doing("create symlink", temporary)?;
+    rename_at(&dir, temporary, path)
+}
+
+/// Reads a symlink below `dir`; `None` where there is nothing.
+///
+/// # Errors
+/// Whatever `readlinkat(2)` says, but for `ENOENT`.
+pub fn read_link_at(dir: impl AsFd, path: &Path) -> Result<Option<OsString>, PathError> {
+    match fs::readlinkat(dir, path, Vec::new()) {
+        Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()))),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(error).doing("read symlink", path),
+    }
+}
+
+/// Removes a file or symlink below `dir`; says whether there was one.
+///
+/// # Errors
+/// Whatever `unlinkat(2)` says, but for `ENOENT`.
+pub fn remove_at(dir: impl AsFd, path: &Path) -> Result<bool, PathError> {
+    match fs::unlinkat(dir, path, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error).doing("remove", path),
+    }
+}
+
+/// Makes a directory's entries durable.
+///
+/// # Errors
+/// Whatever `open(2)` and `fsync(2)` say.
+pub fn fsync_dir(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = fs::openat(dir, path, flags, Mode::empty()).doing("open", path)?;
+    fs::fsync(&fd).doing("sync", path)
+}
+
+/// Makes all that was written to the filesystem of `fd` durable.
+///
+/// # Errors
+/// Whatever `syncfs(2)` says.
+pub fn sync_filesystem(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
+    fs::syncfs(fd).doing("sync the filesystem of", path)
+}
+
+/// Bytes free to this user on the filesystem of `fd`.
+///
+/// # Errors
+/// Whatever `fstatvfs(3)` says.
+pub fn free_bytes(fd: impl AsFd, path: &Path) -> Result<u64, PathError> {
+    let stat = fs::fstatvfs(fd).doing("ask the free space of", path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether `file` is one that nobody but us can have changed behind its name:
+/// a regular file of our own with a single link.
+///
+/// # Errors
+/// Whatever `fstat(2)` says.
+pub fn trusted_owner(file: &File, size: u64) -> io::Result<bool> {
+    let stat = fs::fstat(file)?;
+    let regular = fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    Ok(regular
+        && stat.st_uid == rustix::process::geteuid().as_raw()
+        && stat.st_nlink == 1
+        && u64::try_from(stat.st_size) == Ok(size))
+}
+
+/// A shared `flock(2)`, held until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _fd: OwnedFd,
+}
+
+/// Takes a shared lock on the directory `path`, waiting no longer than `limit`.
+///
+/// # Errors
+/// `WouldBlock` where the limit ran out; else whatever `open(2)` and `flock(2)` say.
+pub fn lock_shared(path: &Path, limit: Duration) -> Result<Lock, PathError> {
+    let fd = open_dir(path)?;
+    let deadline = Instant::now() + limit;
+    loop {
+        match fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(Lock { _fd: fd }),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(error) => return Err(error).doing("lock", path),
+        }
+    }
+}
+
+/// The name of an open file that works where a path is asked for.
+pub(super) fn proc_path(fd: &impl AsFd) -> String {
+    use std::os::fd::AsRawFd;
+    let fd: BorrowedFd<'_> = fd.as_fd();
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The names in a directory below `dir`, `.` and `..` left out, unsorted;
+/// empty where there is no such directory.
+pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = match fs::openat(dir, path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
+        other => other.doing("open", path)?,
+    };
+    let mut names = Vec::new();
+    for entry in fs::Dir::new(fd).doing("read", path)? {
+        let entry = entry.doing("read", path)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name).to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The handle that stands for the current directory.
+pub fn current_dir() -> BorrowedFd<'static> {
+    fs::CWD
+}
+
+/// Creates an empty file below `dir`, mode 0644 whatever the umask.
+///
+/// # Errors
+/// Whatever `openat(2)` and `fchmod(2)` say.
+pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let fd = fs::openat(dir, path, flags, mode).doing("create", path)?;
+    fs::fchmod(&fd, mode).doing("change the mode of", path)
+}
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
