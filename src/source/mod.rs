@@ -38,3 +38,9 @@ pub use skopeo::SkopeoOptions;
 pub use sources::{Found, SourceOptions, Sources};
 pub use spool::Spool;
 pub use wanted::Wanted;
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod testing;
+#[cfg(test)]
+mod tests;
