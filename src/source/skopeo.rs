@@ -152,6 +152,7 @@ impl Skopeo<'_> {
             .map_err(|error| proxy_failed(DOING, reference, &error))?;
         Ok(Session {
             image,
+            has_judged: has_judged(proxy.protocol_version()),
             proxy,
             reference: reference.to_owned(),
             idle: self.options.idle,
@@ -180,6 +181,8 @@ impl Skopeo<'_> {
 
 /// An image that is open in a proxy. Dropping it kills the proxy.
 pub(super) struct Session {
+    /// Whether skopeo has asked the policy before it opened the image.
+    pub(super) has_judged: bool,
     image: OpenedImage,
     proxy: ImageProxy,
     reference: String,
@@ -224,6 +227,16 @@ impl Session {
         tokio::try_join!(copy, driver)?;
         Ok(())
     }
+}
+
+/// Proxies before protocol 0.2.6 (skopeo 1.14) open any image and never look at
+/// a policy (skopeo-experimental-image-proxy(1), "protocol history"; measured
+/// on 1.9.3, which opens what policy.json rejects).
+fn has_judged(protocol: &impl std::fmt::Display) -> bool {
+    let text = protocol.to_string();
+    let mut parts = text.split('.').map(|part| part.parse::<u64>().ok());
+    let parts = [parts.next(), parts.next(), parts.next()].map(Option::flatten);
+    parts >= [Some(0), Some(2), Some(6)]
 }
 
 async fn read_at_most(reader: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
@@ -391,5 +404,96 @@ fn has_credentials(bytes: &[u8]) -> bool {
             _ => false,
         }),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_proxies_do_not_judge() {
+        for (version, judges) in [
+            ("0.2.3", false),
+            ("0.2.5", false),
+            ("0.2.6", true),
+            ("0.2.10", true),
+            ("0.3.0", true),
+            ("1.0.0", true),
+            ("", false),
+            ("x.y.z", false),
+        ] {
+            assert_eq!(has_judged(&version), judges, "{version}");
+        }
+    }
+
+    #[test]
+    fn skopeo_is_understood() {
+        let log = r#"time="2026-11-23T11:31:29Z" level=fatal msg="Error parsing image name \"docker://x\": reading manifest 1 in x: manifest unknown: manifest unknown""#;
+        let message = message_of(log);
+        assert!(message.starts_with("Error parsing image name \"docker://x\""));
+        for (message, failing) in [
+            (message.as_str(), Failing::NotFound),
+            (
+                "pinging registry: dial tcp 127.0.0.1:5056: connect: connection refused",
+                Failing::Transient,
+            ),
+            (
+                "Get \"https://x/v2/\": dial tcp: lookup x: no such host",
+                Failing::Transient,
+            ),
+            (
+                "received unexpected HTTP status: 503 Service Unavailable",
+                Failing::Transient,
+            ),
+            (
+                "toomanyrequests: You have reached your pull rate limit",
+                Failing::Transient,
+            ),
+            (
+                "unable to retrieve auth token: invalid username/password: unauthorized",
+                Failing::Unauthorised,
+            ),
+            (
+                "requested access to the resource is denied",
+                Failing::Unauthorised,
+            ),
+            (
+                "Source image rejected: Running image docker://x is rejected by policy.",
+                Failing::Denied,
+            ),
+            (
+                "A signature was required, but no signature exists",
+                Failing::Denied,
+            ),
+            (
+                "corrupted blob, expecting sha256:00, got sha256:11",
+                Failing::Corrupt,
+            ),
+            (
+                "http: server gave HTTP response to HTTPS client",
+                Failing::Other,
+            ),
+        ] {
+            assert_eq!(classify(message), failing, "{message}");
+        }
+    }
+
+    #[test]
+    fn empty_files_have_no_credentials() {
+        for (text, has) in [
+            ("", false),
+            (" \n", false),
+            ("{}", false),
+            (r#"{"auths":{}}"#, false),
+            (r#"{"auths":{},"credHelpers":{}}"#, false),
+            (r#"{"auths":{"quay.io":{}}}"#, true),
+            (r#"{"credsStore":"secretservice"}"#, true),
+            (r#"{"credHelpers":{"quay.io":"x"}}"#, true),
+            ("not json", true),
+            ("[]", true),
+        ] {
+            assert_eq!(has_credentials(text.as_bytes()), has, "{text}");
+        }
     }
 }

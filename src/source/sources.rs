@@ -9,6 +9,7 @@ use super::{
     skopeo::SkopeoOptions,
     spool::Spool,
 };
+use crate::name::ImageName;
 
 /// What all sources need to know of the host. The library reads no environment:
 /// whoever calls it fills this in.
@@ -17,7 +18,8 @@ pub struct SourceOptions {
     /// Where compressed archives are decompressed to, as unnamed files.
     pub spool_dir: PathBuf,
     /// Where the host's policy.json may be, in order: the user's, then
-    /// `/etc/containers/policy.json`. For native sources; skopeo has its own.
+    /// `/etc/containers/policy.json`. For native sources, and for a skopeo before
+    /// 1.14; later ones find it themselves.
     pub policy_paths: Vec<PathBuf>,
     /// How skopeo is run.
     pub skopeo: SkopeoOptions,
@@ -80,10 +82,7 @@ impl Sources {
         }
         let source = match &wanted.source {
             Some(reference) => Source::open(reference, &self.options)?,
-            None => Source::Registry(Registry::new(
-                wanted.name.clone(),
-                self.options.skopeo.clone(),
-            )),
+            None => Source::registry(&wanted.name, &self.options),
         };
         let image = source.resolve(wanted)?;
         self.accept(wanted, image, Arc::new(source))
@@ -122,9 +121,7 @@ impl Source {
     fn open(reference: &SourceRef, options: &SourceOptions) -> Result<Self, SourceError> {
         let spool_dir = &options.spool_dir;
         Ok(match reference {
-            SourceRef::Docker(name) => {
-                Self::Registry(Registry::new(name.clone(), options.skopeo.clone()))
-            }
+            SourceRef::Docker(name) => Self::registry(name, options),
             SourceRef::Oci { path, reference } => {
                 Self::Layout(Layout::open_dir(path, reference.as_deref())?)
             }
@@ -141,6 +138,11 @@ impl Source {
                 });
             }
         })
+    }
+
+    fn registry(name: &ImageName, options: &SourceOptions) -> Self {
+        let (skopeo, policies) = (options.skopeo.clone(), options.policy_paths.clone());
+        Self::Registry(Registry::new(name.clone(), skopeo, policies))
     }
 
     fn origin(&self) -> String {
