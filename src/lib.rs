@@ -1,5 +1,9 @@
 //! boundstore: a composefs-backed, squashed, read-only image store for bootc hosts.
 
+// Fixtures below tests/ are also used by the tests beside the code.
+#[cfg(test)]
+extern crate self as boundstore;
+
 pub mod bound;
 pub mod cli;
 pub mod deployment;

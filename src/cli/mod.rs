@@ -9,7 +9,6 @@ mod later;
 mod mount;
 mod output;
 mod remove;
-mod source;
 mod status;
 mod sync;
 

@@ -1,6 +1,9 @@
 //! `boundstore sync`
 
-use std::{os::fd::AsFd, path::PathBuf};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -8,7 +11,6 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::{Output, bytes},
-    source::Layouts,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
@@ -16,7 +18,7 @@ use crate::{
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
-    source::{SourceRef, Wanted},
+    source::{FetchStep, SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
     sys,
 };
 
@@ -46,6 +48,19 @@ pub(super) struct Args {
     /// Refuse layers with more entries than this
     #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
     max_entries: u64,
+    /// Where blobs from the network are kept until they are published
+    /// [default: /var/cache/boundstore, or below the user's cache]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+    /// Credentials, tried before the host's
+    #[arg(long, value_name = "FILE")]
+    authfile: Vec<PathBuf>,
+    /// Another policy than the host's policy.json
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Talk to registries without TLS, or without checking it
+    #[arg(long)]
+    no_tls_verify: bool,
     /// Only tell what would be fetched; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -57,7 +72,8 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
     if wanted.is_empty() {
         output.warn("no image is bound: the set will be empty");
     }
-    let supply = Layouts::default();
+    let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
+    let sources = Sources::open(&args.from, source_options(&args, &spool_dir))?;
     let observer = |event: SyncEvent<'_>| tell(&output, &event);
     let syncer = Syncer {
         repo: global.repo(),
@@ -69,7 +85,8 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
             max_bytes: args.max_size,
             max_entries: args.max_entries,
         },
-        supply: &supply,
+        sources: &sources,
+        spool_dir,
         observer: &observer,
     };
     let synced = if args.dry_run {
@@ -79,6 +96,51 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
     };
     report(&output, &args, &synced)?;
     Ok(Exit::Done)
+}
+
+/// What the library is told of this host: it reads no environment itself.
+fn source_options(args: &Args, spool_dir: &Path) -> SourceOptions {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let policy_paths = match &args.policy {
+        Some(policy) => vec![policy.clone()],
+        None => home
+            .iter()
+            .map(|home| home.join(".config/containers/policy.json"))
+            .chain([PathBuf::from("/etc/containers/policy.json")])
+            .collect(),
+    };
+    // The target's credentials, then the running host's, as bootc looks for them.
+    let of_root = args.root.iter().flat_map(|root| {
+        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.join(file))
+    });
+    let of_host = [
+        "/run/ostree/auth.json",
+        "/etc/ostree/auth.json",
+        "/usr/lib/ostree/auth.json",
+    ];
+    let auth_files = args.authfile.iter().cloned();
+    SourceOptions {
+        spool_dir: spool_dir.to_owned(),
+        policy_paths,
+        skopeo: SkopeoOptions {
+            policy: args.policy.clone(),
+            auth_files: auth_files
+                .chain(of_root)
+                .chain(of_host.map(PathBuf::from))
+                .collect(),
+            tls_verify: !args.no_tls_verify,
+            ..SkopeoOptions::default()
+        },
+    }
+}
+
+fn default_spool() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    match cache.or_else(home).filter(|_| !sys::is_root()) {
+        Some(cache) => cache.join("boundstore"),
+        None => "/var/cache/boundstore".into(),
+    }
 }
 
 fn wanted(args: &Args, output: &Output) -> Result<Vec<Wanted>, Failure> {
@@ -110,9 +172,31 @@ fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
 
 fn tell(output: &Output, event: &SyncEvent<'_>) {
     match event {
-        SyncEvent::Resolved(image) => {
-            output.detail(&format!("{} is {}", image.name, image.manifest_digest));
+        SyncEvent::Resolved(found) => {
+            let image = &found.image;
+            let (name, digest) = (&image.name, &image.manifest_digest);
+            output.detail(&format!(
+                "{name} is {digest}, from {}: {}",
+                found.origin, image.verdict
+            ));
         }
+        SyncEvent::Fetching {
+            found,
+            step: FetchStep::Begun { digest, size },
+        } => {
+            let name = &found.image.name;
+            output.say(&format!("{name}: fetching {digest}, {}", bytes(*size)));
+        }
+        SyncEvent::Fetching {
+            found,
+            step: FetchStep::Reused { digest, .. },
+        } => {
+            output.say(&format!(
+                "{}: {digest} was fetched before",
+                found.image.name
+            ));
+        }
+        SyncEvent::Fetching { .. } => {}
         SyncEvent::Importing {
             name,
             layer,
@@ -125,7 +209,8 @@ fn tell(output: &Output, event: &SyncEvent<'_>) {
                 bytes(*blob_bytes)
             ));
         }
-        SyncEvent::Rendering => output.detail("squashing"),
+        SyncEvent::Squashing(name) => output.detail(&format!("{name}: squashing")),
+        SyncEvent::Leftover(error) => output.warn(&format!("{error}: {}", error.source)),
     }
 }
 

@@ -6,4 +6,4 @@ mod sync;
 
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use status::{Condition, DeploymentStatus, Status, status};
-pub use sync::{Supply, SyncError, SyncEvent, Synced, Syncer};
+pub use sync::{SyncError, SyncEvent, Synced, Syncer};

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    error::PathError,
     import::{ImportError, ImportLimits, import_layer, layer_entries},
     name::{ImageName, LayerId, ManifestDigest},
     repo::{
@@ -17,35 +18,10 @@ use crate::{
         StoredLayer,
     },
     sink::{self, FORMAT},
-    source::{Compression, LayerData, ResolvedImage, SourceError, Wanted},
+    source::{Compression, FetchStep, Found, ResolvedImage, SourceError, Sources, Spool, Wanted},
     squash::{Dropped, RootfsChain, SquashError, tree::Directory},
     store_tree::{LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out},
 };
-
-/// Where images come from: what a sync asks of the outside world.
-pub trait Supply {
-    /// Resolves a bound image: its documents, verified; no layer yet.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
-    fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError>;
-
-    /// Brings the layers of these places to this machine, where they are not
-    /// on it already. May take long; no lock is held.
-    ///
-    /// # Errors
-    /// See [`SourceError`]; what has been fetched is kept for the next try.
-    fn fetch(&self, image: &ResolvedImage, layers: &[usize]) -> Result<(), SourceError>;
-
-    /// Opens a layer that is on this machine.
-    ///
-    /// # Errors
-    /// See [`SourceError`].
-    fn open_layer(&self, image: &ResolvedImage, layer: usize) -> Result<LayerData, SourceError>;
-
-    /// Throws away what was fetched for these images: they are published.
-    fn release(&self, images: &[ResolvedImage]);
-}
 
 /// Brings sets into a repository.
 pub struct Syncer<'a> {
@@ -56,7 +32,9 @@ pub struct Syncer<'a> {
     /// How much of a layer is taken.
     pub limits: ImportLimits,
     /// Where images come from.
-    pub supply: &'a dyn Supply,
+    pub sources: &'a Sources,
+    /// Where blobs from the network are kept until they are published.
+    pub spool_dir: PathBuf,
     /// Hears what happens.
     pub observer: &'a dyn Fn(SyncEvent<'_>),
 }
@@ -74,7 +52,14 @@ impl std::fmt::Debug for Syncer<'_> {
 #[non_exhaustive]
 pub enum SyncEvent<'e> {
     /// An image has been resolved.
-    Resolved(&'e ResolvedImage),
+    Resolved(&'e Found),
+    /// A blob is on its way from the network.
+    Fetching {
+        /// The image.
+        found: &'e Found,
+        /// How far it is.
+        step: FetchStep,
+    },
     /// A layer is being fetched and imported: its size as a blob, in bytes.
     Importing {
         /// The image.
@@ -86,8 +71,10 @@ pub enum SyncEvent<'e> {
         /// The blob's size in bytes.
         blob_bytes: u64,
     },
-    /// Layers are being squashed and the set image rendered.
-    Rendering,
+    /// The layers of an image are being squashed.
+    Squashing(&'e ImageName),
+    /// A published blob could not be removed from the spool.
+    Leftover(&'e PathError),
 }
 
 /// What a sync did.
@@ -163,8 +150,14 @@ pub enum SyncError {
 
 /// One image and the places of its layers that the repository lacks.
 struct Plan {
-    image: ResolvedImage,
+    found: Found,
     missing: Vec<usize>,
+}
+
+impl Plan {
+    fn image(&self) -> &ResolvedImage {
+        &self.found.image
+    }
 }
 
 impl Syncer<'_> {
@@ -175,18 +168,34 @@ impl Syncer<'_> {
     /// refs, and are not fetched again.
     pub fn sync(&self, deployment: &DeploymentId, wanted: &[Wanted]) -> Result<Synced, SyncError> {
         let view = self.open_view()?;
-        let plans = self.plan(Some(&view), wanted)?;
+        let mut tries = 0;
+        loop {
+            match self.try_sync(&view, deployment, wanted) {
+                // A gc took a layer between planning and the lock.
+                Err(SyncError::Source { source, .. })
+                    if tries < 3 && matches!(*source, SourceError::NotFetched { .. }) =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_sync(
+        &self,
+        view: &RepoView,
+        deployment: &DeploymentId,
+        wanted: &[Wanted],
+    ) -> Result<Synced, SyncError> {
+        let plans = self.plan(Some(view), wanted)?;
         let mut synced = tally(&plans);
-        if let Some(set) = self.unchanged(&view, deployment, &plans)? {
+        if let Some(set) = self.unchanged(view, deployment, &plans)? {
             synced.set = Some(set);
             synced.unchanged = true;
             return Ok(synced);
         }
-        for plan in &plans {
-            self.supply
-                .fetch(&plan.image, &plan.missing)
-                .map_err(|source| source_error(&plan.image.name, source))?;
-        }
+        let spool = self.fetch(&plans)?;
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
         self.check_space(&repo, &plans)?;
@@ -194,23 +203,24 @@ impl Syncer<'_> {
         let mut records = Vec::new();
         let mut chains = Chains::default();
         for plan in &plans {
-            let layers = self.import(&repo, plan)?;
-            (self.observer)(SyncEvent::Rendering);
-            let trees = chains.trees(repo.view(), &plan.image.name, &layers)?;
-            records.push(set_image_record(&plan.image, &layers));
-            store_images.push(store_image(&plan.image, &layers, trees));
+            let layers = self.import(&repo, plan, spool.as_ref())?;
+            (self.observer)(SyncEvent::Squashing(&plan.image().name));
+            let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
+            records.push(set_image_record(plan.image(), &layers));
+            store_images.push(store_image(plan.image(), &layers, trees));
         }
         synced.dropped = chains.dropped;
+        drop(chains.by_layer);
         let tree = lay_out(&store_images)?
             .validate()
             .map_err(SyncError::Invalid)?;
+        drop(store_images);
         let staged = sink::stage(&repo, &tree)?;
         let published = staged.publish(deployment, records)?;
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);
         synced.set = Some(published.record);
-        let images: Vec<ResolvedImage> = plans.into_iter().map(|plan| plan.image).collect();
-        self.supply.release(&images);
+        self.release(&plans, spool.as_ref());
         Ok(synced)
     }
 
@@ -250,13 +260,13 @@ impl Syncer<'_> {
     fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
         let mut plans = Vec::new();
         for wanted in wanted {
-            let image = self
-                .supply
+            let found = self
+                .sources
                 .resolve(wanted)
                 .map_err(|source| source_error(&wanted.name, source))?;
-            (self.observer)(SyncEvent::Resolved(&image));
+            (self.observer)(SyncEvent::Resolved(&found));
             let mut missing = Vec::new();
-            for (index, layer) in image.layers.iter().enumerate() {
+            for (index, layer) in found.image.layers.iter().enumerate() {
                 let held = view
                     .map(|view| view.layer(&layer.diff_id))
                     .transpose()?
@@ -265,9 +275,9 @@ impl Syncer<'_> {
                     missing.push(index);
                 }
             }
-            plans.push(Plan { image, missing });
+            plans.push(Plan { found, missing });
         }
-        plans.sort_by(|a, b| a.image.name.cmp(&b.image.name));
+        plans.sort_by(|a, b| a.image().name.cmp(&b.image().name));
         Ok(plans)
     }
 
@@ -282,9 +292,9 @@ impl Syncer<'_> {
             return Ok(None);
         };
         let same = |(plan, old): (&Plan, &SetImageRecord)| {
-            plan.image.name == old.name
-                && plan.image.manifest_digest == old.manifest_digest
-                && pinned_index(&plan.image) == old.index_digest
+            plan.image().name == old.name
+                && plan.image().manifest_digest == old.manifest_digest
+                && pinned_index(plan.image()) == old.index_digest
         };
         let whole = set.format == FORMAT
             && set.images.len() == plans.len()
@@ -292,6 +302,45 @@ impl Syncer<'_> {
             && plans.iter().zip(&set.images).all(same)
             && view.has_object(&set.set_image, Some(set.set_image_bytes))?;
         Ok(whole.then_some(set))
+    }
+
+    /// Brings what is only on the network to this machine; no lock is held.
+    fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
+        let Some(first) = plans
+            .iter()
+            .find(|plan| plan.found.needs_fetch() && !plan.missing.is_empty())
+        else {
+            return Ok(None);
+        };
+        let failed = |plan: &Plan| {
+            let name = plan.image().name.clone();
+            move |source| source_error(&name, source)
+        };
+        let spool = Spool::open(&self.spool_dir).map_err(failed(first))?;
+        for plan in plans {
+            let mut progress = |step| {
+                (self.observer)(SyncEvent::Fetching {
+                    found: &plan.found,
+                    step,
+                })
+            };
+            plan.found
+                .fetch(&plan.missing, &spool, &mut progress)
+                .map_err(failed(plan))?;
+        }
+        Ok(Some(spool))
+    }
+
+    /// What is published need not stay in the spool. Blobs that cannot be
+    /// removed only take room: the next sync may use them.
+    fn release(&self, plans: &[Plan], spool: Option<&Spool>) {
+        for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
+            for layer in &plan.image().layers {
+                if let Some(Err(error)) = spool.map(|spool| spool.remove(&layer.blob_digest)) {
+                    (self.observer)(SyncEvent::Leftover(&error));
+                }
+            }
+        }
     }
 
     fn check_space(&self, repo: &Repo, plans: &[Plan]) -> Result<(), SyncError> {
@@ -307,8 +356,13 @@ impl Syncer<'_> {
         })
     }
 
-    fn import(&self, repo: &Repo, plan: &Plan) -> Result<Vec<StoredLayer>, SyncError> {
-        let image = &plan.image;
+    fn import(
+        &self,
+        repo: &Repo,
+        plan: &Plan,
+        spool: Option<&Spool>,
+    ) -> Result<Vec<StoredLayer>, SyncError> {
+        let image = plan.image();
         let mut layers = Vec::new();
         for (index, descriptor) in image.layers.iter().enumerate() {
             // Looked up again under the lock: a gc may have been here since.
@@ -322,11 +376,10 @@ impl Syncer<'_> {
                 of: image.layers.len(),
                 blob_bytes: descriptor.blob_size,
             });
-            let data = self
-                .supply
-                .fetch(image, &[index])
-                .and_then(|()| self.supply.open_layer(image, index));
-            let data = data.map_err(|source| source_error(&image.name, source))?;
+            let data = plan
+                .found
+                .open_layer(index, spool)
+                .map_err(|source| source_error(&image.name, source))?;
             let layer = import_layer(repo, descriptor, data, self.limits).map_err(|source| {
                 SyncError::Import {
                     name: image.name.clone(),
@@ -361,7 +414,7 @@ fn tally(plans: &[Plan]) -> Synced {
     let mut fetched = BTreeMap::new();
     let mut held = 0;
     for plan in plans {
-        for (index, layer) in plan.image.layers.iter().enumerate() {
+        for (index, layer) in plan.image().layers.iter().enumerate() {
             if plan.missing.contains(&index) {
                 fetched.insert(layer.diff_id, layer.blob_size);
             } else {

@@ -1,6 +1,10 @@
 //! One layer: split into objects and a layer stream.
 
-use std::io::{self, Read, Write};
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    io::{self, Read, Write},
+};
 
 use super::{
     ImportError,
@@ -11,7 +15,7 @@ use crate::{
     name::DiffId,
     repo::{LayerWriter, ObjectWriter, Repo, StoredLayer},
     source::{LayerData, LayerDescriptor},
-    squash::tree::FileContent,
+    squash::{EntryName, tree::FileContent},
     store_tree::tar_split::{Crc64, TarSplitWriter},
 };
 
@@ -53,6 +57,7 @@ pub fn import_layer(
         input: VerifiedLayer::open(descriptor, data, limits.max_bytes)?,
         stream: repo.layer_writer()?,
         tar_split: TarSplitWriter::new(repo.object_writer()).map_err(write)?,
+        seen: Seen::default(),
     };
     if let Err(error) = split.run(repo, diff_id, limits) {
         return Err(blame(error, split.input, diff_id, limits));
@@ -72,6 +77,12 @@ pub fn import_layer(
     Ok(split
         .stream
         .register(&diff_id, diff_size, FileContent::Object { id, size })?)
+}
+
+fn is_whiteout(name: &EntryName) -> bool {
+    name.components()
+        .next_back()
+        .is_some_and(|last| last.starts_with(b".wh."))
 }
 
 /// A tar that cannot be read may be so because it is not the one it should
@@ -113,6 +124,23 @@ struct Split<'r> {
     input: VerifiedLayer,
     stream: LayerWriter<'r>,
     tar_split: TarSplitWriter<ObjectWriter<'r>>,
+    seen: Seen,
+}
+
+/// The names seen so far, as hashes: tar-split allows no name twice, so what
+/// comes again goes into it as literal bytes. That loses nothing where two
+/// names should ever share a hash.
+#[derive(Default)]
+struct Seen {
+    names: HashSet<u64>,
+    state: RandomState,
+}
+
+impl Seen {
+    /// Whether this is the first entry of that name.
+    fn is_first(&mut self, name: &EntryName) -> bool {
+        self.names.insert(self.state.hash_one(name))
+    }
 }
 
 impl TarInput for Split<'_> {
@@ -170,19 +198,25 @@ impl<'r> Split<'r> {
         let write = |source| ImportError::Write { diff_id, source };
         let name = &entry.raw_name;
         let size = entry.stored_size;
-        if !matches!(entry.kind, TarKind::Regular) || (size == 0 && entry.sparse.is_none()) {
-            return self.tar_split.file(name, 0, 0).map_err(write);
+        let first = self.seen.is_first(&entry.name);
+        let has_data = matches!(entry.kind, TarKind::Regular) && size > 0;
+        // Only what the tree will show under this name can be read from it.
+        let from_tree = first && has_data && entry.sparse.is_none() && !is_whiteout(&entry.name);
+        if first && !from_tree {
+            self.tar_split.file(name, 0, 0).map_err(write)?;
         }
         if entry.sparse.is_some() {
-            self.tar_split.file(name, 0, 0).map_err(write)?;
             return self.sparse(repo, diff_id, limits, number, entry);
+        }
+        if !has_data {
+            return Ok(());
         }
         let mut crc = Crc64::new();
         if size <= FileContent::INLINE_MAX as u64 {
             let mut content = [0; FileContent::INLINE_MAX];
             let content = &mut content[..usize::try_from(size).unwrap_or(0)];
             self.data(diff_id, entry, content)?;
-            crc.update(content);
+            self.note(from_tree, &mut crc, content).map_err(write)?;
             self.stream.literal(content)?;
         } else {
             let mut object = repo.object_writer();
@@ -192,14 +226,28 @@ impl<'r> Split<'r> {
                 let most = left.min(buffer.len() as u64);
                 let piece = &mut buffer[..usize::try_from(most).unwrap_or(0)];
                 self.data(diff_id, entry, piece)?;
-                crc.update(piece);
+                self.note(from_tree, &mut crc, piece).map_err(write)?;
                 object.write_all(piece).map_err(write)?;
                 left -= most;
             }
             let id = object.finish()?.into_inner();
             self.stream.object(&id, size)?;
         }
-        self.tar_split.file(name, size, crc.finish()).map_err(write)
+        if from_tree {
+            self.tar_split
+                .file(name, size, crc.finish())
+                .map_err(write)?;
+        }
+        Ok(())
+    }
+
+    /// Data goes into the tar-split as a checksum of what the tree has, or as it is.
+    fn note(&mut self, from_tree: bool, crc: &mut Crc64, data: &[u8]) -> io::Result<()> {
+        if from_tree {
+            crc.update(data);
+            return Ok(());
+        }
+        self.tar_split.segment(data)
     }
 
     fn data(

@@ -11,6 +11,7 @@
 
 mod entry;
 mod error;
+mod fields;
 mod header;
 mod layers;
 mod number;

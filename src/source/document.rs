@@ -102,9 +102,6 @@ pub enum DocumentError {
         /// What it says.
         found: i64,
     },
-    /// No layer at all.
-    #[error("it has no layers")]
-    NoLayers,
     /// More layers than containers-storage can hold.
     #[error("it has {found} layers, more than {LAYER_LIMIT}")]
     TooManyLayers {
@@ -144,7 +141,6 @@ impl DocumentError {
             | Self::ForeignLayer { .. }
             | Self::EncryptedLayer { .. }
             | Self::UnknownLayer { .. }
-            | Self::NoLayers
             | Self::TooManyLayers { .. } => false,
         }
     }
@@ -380,7 +376,6 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
         });
     }
     match raw.layers.len() {
-        0 => return Err(DocumentError::NoLayers),
         found if found > LAYER_LIMIT => return Err(DocumentError::TooManyLayers { found }),
         _ => {}
     }

@@ -220,11 +220,21 @@ impl Found {
     ///
     /// # Errors
     /// [`SourceError`]: not fetched, missing, of the wrong size, unreadable.
-    pub fn open_layer(&self, index: usize, spool: &Spool) -> Result<LayerData, SourceError> {
-        match &*self.source {
-            Source::Layout(layout) => layout.open_layer(&self.image, index),
-            Source::DockerArchive(archive) => archive.open_layer(&self.image, index),
-            Source::Registry(registry) => registry.open_layer(&self.image, index, spool),
+    pub fn open_layer(
+        &self,
+        index: usize,
+        spool: Option<&Spool>,
+    ) -> Result<LayerData, SourceError> {
+        match (&*self.source, spool) {
+            (Source::Layout(layout), _) => layout.open_layer(&self.image, index),
+            (Source::DockerArchive(archive), _) => archive.open_layer(&self.image, index),
+            (Source::Registry(registry), Some(spool)) => {
+                registry.open_layer(&self.image, index, spool)
+            }
+            (Source::Registry(_), None) => Err(SourceError::NotFetched {
+                index,
+                image: self.image.name.to_string(),
+            }),
         }
     }
 }

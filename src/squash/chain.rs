@@ -72,13 +72,14 @@ impl RootfsChain {
 
     /// The root a layer starts with, before any entry: containers-storage's
     /// overlay driver makes the base's 0555 root:root and gives a child the
-    /// permission bits and owner of its parent's, nothing else.
+    /// owner and permission bits of its parent's, through podman's umask of
+    /// 022, nothing else.
     fn root(&self) -> Metadata {
         let (mode, uid, gid) = match &self.top {
             None => (0o555, 0, 0),
             Some(top) => {
                 let root = &top.metadata;
-                (root.mode & 0o777, root.uid, root.gid)
+                (root.mode & 0o755, root.uid, root.gid)
             }
         };
         Metadata {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, sync::Arc};
 
 use super::{
-    Dropped, EntryFault, EntryKind, EntryName, LayerEntry, SquashError,
+    Dropped, EntryFault, EntryKind, EntryName, LayerEntry, SquashError, acl,
     resolve::Walk,
     sanitize::{WHITEOUT, sanitize},
     tree::{Directory, Inode, InodeContent, Metadata, Node},
@@ -165,6 +165,8 @@ impl LayerDiff {
                 InodeContent::Symlink(target)
             }
         };
+        let mut metadata = metadata;
+        acl::set_mode(&mut metadata);
         self.inodes.push(Inode { metadata, content });
         self.put(dir, base, DiffNode::Inode(self.inodes.len() - 1));
         Ok(())
@@ -204,6 +206,8 @@ impl LayerDiff {
     ) -> Result<DirId, EntryFault> {
         let above = &self.dirs[parent];
         let depth = above.depth + 1;
+        // mkdir(2) hands setgid on, and podman's chown leaves it
+        let setgid = above.metadata.mode & 0o2000;
         if depth > super::MAX_DEPTH {
             return Err(EntryFault::TooDeep);
         }
@@ -213,7 +217,7 @@ impl LayerDiff {
         };
         self.dirs.push(DiffDir {
             metadata: Metadata {
-                mode: 0o755,
+                mode: 0o755 | setgid,
                 mtime: Mtime::EPOCH,
                 ..Metadata::default()
             },
@@ -254,8 +258,10 @@ impl LayerDiff {
                 metadata.mode = own.mode;
                 metadata.mtime = own.mtime;
             }
-            // chown(2) takes file capabilities away
-            linked.metadata.xattrs.remove(&b"security.capability"[..]);
+            if (own.uid, own.gid) != (metadata.uid, metadata.gid) {
+                // chown(2) takes file capabilities away
+                linked.metadata.xattrs.remove(&b"security.capability"[..]);
+            }
             overlay_metadata(&mut linked.metadata, metadata);
         }
         self.put(dir, base, node);
@@ -288,7 +294,10 @@ impl LayerDiff {
 /// Applies a header to a file that is there already: extended attributes are
 /// only ever added, all else is replaced.
 fn overlay_metadata(old: &mut Metadata, new: Metadata) {
-    let mut xattrs = std::mem::take(&mut old.xattrs);
-    xattrs.extend(new.xattrs);
+    let xattrs = std::mem::take(&mut old.xattrs);
+    let added = new.xattrs;
     *old = Metadata { xattrs, ..new };
+    acl::set_list(old);
+    old.xattrs.extend(added);
+    acl::set_mode(old);
 }

@@ -61,14 +61,14 @@ fn merge_directory(
         Some(lower) if !hidden => lower.entries.clone(),
         _ => BTreeMap::new(),
     };
-    let own = dir.entries.into_iter().filter_map(|(name, node)| {
+    let own = dir.entries.into_iter().map(|(name, node)| {
         let node = match node {
             DiffNode::Whiteout => None,
             DiffNode::Directory(id) => merged[id].take().map(Node::Directory),
             DiffNode::Inode(id) => Some(Node::Inode(Arc::clone(&inodes[id]))),
             DiffNode::Lower(inode) => Some(Node::Inode(inode)),
         };
-        Some((name, node))
+        (name, node)
     });
     if entries.is_empty() {
         // in order, so built in one go

@@ -8,6 +8,7 @@
 //!
 //! Pure: no I/O, no repository.
 
+mod acl;
 mod chain;
 mod diff;
 mod dropped;
@@ -16,6 +17,8 @@ mod error;
 mod merge;
 mod resolve;
 mod sanitize;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 
 pub use chain::RootfsChain;

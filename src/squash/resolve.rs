@@ -14,7 +14,8 @@ const MAX_SYMLINKS: usize = 40;
 pub(super) enum Walk {
     /// An entry: its parents come to be whatever hid them.
     Entry,
-    /// A whiteout or opaque marker: below a hidden name it says nothing.
+    /// A whiteout or opaque marker: below a hidden name or a file it says
+    /// nothing.
     Marker,
 }
 
@@ -31,8 +32,8 @@ enum Step {
 
 impl LayerDiff {
     /// Finds the directory at `path`, following this layer's symlinks inside
-    /// the root and making missing directories. `None` only for a marker below
-    /// a hidden name.
+    /// the root and making missing directories. `None` only for a marker where
+    /// no directory can be.
     pub(super) fn walk<'a>(
         &mut self,
         path: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -70,8 +71,8 @@ impl LayerDiff {
                 (Step::Missing, _) | (Step::Hidden, Walk::Entry) => {
                     self.make_directory(dir, part, walk == Walk::Entry)?
                 }
-                (Step::Hidden, Walk::Marker) => return Ok(None),
-                (Step::File, _) => return Err(EntryFault::NotADirectory(lossy(part))),
+                (Step::Hidden | Step::File, Walk::Marker) => return Ok(None),
+                (Step::File, Walk::Entry) => return Err(EntryFault::NotADirectory(lossy(part))),
                 (Step::Follow(target), _) => {
                     followed += 1;
                     if followed > MAX_SYMLINKS {

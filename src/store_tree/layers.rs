@@ -27,8 +27,7 @@ pub struct LayerRecord {
     /// The DiffID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff_digest: Option<String>,
-    /// Length of the uncompressed tar in bytes. podman treats an absent one
-    /// of another store as 0.
+    /// Length of the uncompressed tar in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diff_size: Option<i64>,
     /// How the blob is compressed: 0 none, 1 bzip2, 2 gzip, 3 xz, 4 zstd.
@@ -92,7 +91,6 @@ where
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks for a reference
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

@@ -147,7 +147,7 @@ pub fn lay_out(images: &[StoreImage]) -> Result<StoreTree, LayOutError> {
             });
         }
     }
-    let layers = collect_layers(named.values().copied())?;
+    let layers = collect_layers(images)?;
     let mut by_config: BTreeMap<ConfigDigest, Vec<(&str, &StoreImage)>> = BTreeMap::new();
     for (name, &image) in &named {
         let group = by_config.entry(image.config_digest).or_default();
@@ -280,9 +280,7 @@ struct SharedLayer<'a> {
 /// By depth, then ID: parents come before children.
 type SharedLayers<'a> = BTreeMap<(usize, LayerId), SharedLayer<'a>>;
 
-fn collect_layers<'a>(
-    images: impl Iterator<Item = &'a StoreImage>,
-) -> Result<SharedLayers<'a>, LayOutError> {
+fn collect_layers(images: &[StoreImage]) -> Result<SharedLayers<'_>, LayOutError> {
     let mut layers = SharedLayers::new();
     for image in images {
         let ids = LayerId::chain(image.layers.iter().map(|layer| &layer.diff_id));
@@ -296,6 +294,7 @@ fn collect_layers<'a>(
                 tar_split: &layer.tar_split,
                 rootfs: &layer.rootfs,
             });
+            // The trees need no comparing: the chain of DiffIDs makes them.
             shared.blob = shared.blob.min(layer.blob);
             let conflict = |what| LayOutError::LayerConflict { layer: id, what };
             if shared.diff_size != layer.diff_size {
@@ -405,7 +404,7 @@ fn lay_out_image(
     let mut directory = node::directory();
     for (key, (digest, bytes)) in items {
         node::put(&mut directory, &big_data_file_name(&key), node::file(bytes));
-        #[allow(clippy::cast_possible_wrap)] // the length of a slice fits
+        // A slice is never longer than isize::MAX.
         let size = bytes.len() as i64;
         record.big_data_sizes.insert(key.clone(), size);
         record

@@ -9,6 +9,9 @@
 
 mod big_data;
 mod document;
+#[cfg(test)]
+#[path = "../../tests/common/store_images.rs"]
+mod fixture;
 mod images;
 mod input;
 mod layers;

@@ -1,15 +1,12 @@
 //! Visiting a tree of any depth.
 
-use std::collections::btree_map;
-
 use crate::squash::tree::{Directory, Node};
 
 /// Calls `visit` for every node below `top` with its path below `top`, a
 /// directory before what is in it, names in byte order. Takes no stack per
 /// level: an image may be thousands of directories deep.
 pub(super) fn walk<'a>(top: &'a Directory, mut visit: impl FnMut(&[u8], &'a Node)) {
-    let mut open: Vec<(usize, btree_map::Iter<'a, Box<[u8]>, Node>)> =
-        vec![(0, top.entries.iter())];
+    let mut open = vec![(0, top.entries.iter())];
     let mut path = Vec::new();
     while let Some((length, entries)) = open.last_mut() {
         path.truncate(*length);

@@ -256,3 +256,8 @@ pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
     let fd = fs::openat(dir, path, flags, mode).doing("create", path)?;
     fs::fchmod(&fd, mode).doing("change the mode of", path)
 }
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -10,9 +10,9 @@ mod process;
 mod regular;
 
 pub use file::{
-    Lock, create_dir_all_at, create_file_at, current_dir, free_bytes, fsync_dir, link_tmpfile,
-    lock_shared, names_in, open_dir, open_file_at, open_tmpfile, read_link_at, remove_at,
-    rename_at, reopen_read_only, symlink_at, sync_filesystem, trusted_owner,
+    Lock, create_dir_all_at, create_file_at, current_dir, free_bytes, fsync_dir, is_root,
+    link_tmpfile, lock_shared, names_in, open_dir, open_file_at, open_tmpfile, read_link_at,
+    remove_at, rename_at, reopen_read_only, symlink_at, sync_filesystem, trusted_owner,
 };
 pub use lock::DirLock;
 pub use mount::{

@@ -6,8 +6,10 @@ use miniz_oxide::deflate::core::{
     CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params,
 };
 
-/// Part of format 1.
-const LEVEL: i32 = 6;
+/// Part of format 1. Measured on the tar-split of 20,000 files of /usr, 23 MB:
+/// level 1 gives 1.73 MB in 76 ms, 2 1.28 in 87, 4 1.17 in 105, 6 1.16 in 175,
+/// 9 1.16 in 496.
+const LEVEL: i32 = 4;
 /// Raw deflate: the gzip header is ours.
 const WINDOW_BITS: i32 = -15;
 const DEFAULT_STRATEGY: i32 = 0;

@@ -20,3 +20,6 @@ pub use write::TarSplitWriter;
 const FILE: u64 = 1;
 /// tar-split's number for literal bytes.
 const SEGMENT: u64 = 2;
+
+#[cfg(test)]
+mod tests;

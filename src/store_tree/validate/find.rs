@@ -198,12 +198,13 @@ impl<'a> Finder<'a> {
 
 /// [`Directory::lookup`] of a path that does not live as long as the tree.
 fn lookup<'a>(tree: &'a Directory, path: &str) -> Option<&'a Node> {
-    let (parent, name) = match path.rsplit_once('/') {
-        None => (tree, path),
-        Some((parent, name)) => match lookup(tree, parent)? {
-            Node::Directory(directory) => (&**directory, name),
-            Node::Inode(_) => return None,
-        },
-    };
-    parent.entries.get(name.as_bytes())
+    let mut parts = path.split('/').map(str::as_bytes);
+    let mut node = tree.entries.get(parts.next()?)?;
+    for part in parts {
+        let Node::Directory(directory) = node else {
+            return None;
+        };
+        node = directory.entries.get(part)?;
+    }
+    Some(node)
 }

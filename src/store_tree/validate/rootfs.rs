@@ -9,55 +9,42 @@ use crate::{
 /// Checks that a tree holds nothing that comes alive in podman's overlay, and
 /// nothing that no filesystem can hold.
 pub(super) fn check(finder: &mut Finder<'_>, top: &str, diff: &Directory) {
-    let text = |path: &[u8]| format!("{top}/{}", String::from_utf8_lossy(path));
-    check_metadata(finder, &diff.metadata, || top.to_owned());
+    check_directory(finder, diff, || top.to_owned());
     walk(diff, |path, node| {
-        let path = || text(path);
-        let impossible = |what| Violation::Impossible { path: path(), what };
-        match node {
-            Node::Directory(directory) => check_metadata(finder, &directory.metadata, path),
-            Node::Inode(inode) => {
-                check_metadata(finder, &inode.metadata, path);
-                match &inode.content {
-                    InodeContent::CharDevice(Device { major: 0, minor: 0 }) => {
-                        finder.violation(Violation::Whiteout { path: path() });
-                    }
-                    InodeContent::Symlink(target) => {
-                        if target.is_empty() || target.len() > 4095 || target.contains(&0) {
-                            finder.violation(impossible("symlink target"));
-                        }
-                    }
-                    _ => {}
-                }
+        let path = || format!("{top}/{}", String::from_utf8_lossy(path));
+        let inode = match node {
+            Node::Directory(directory) => return check_directory(finder, directory, path),
+            Node::Inode(inode) => inode,
+        };
+        check_metadata(finder, &inode.metadata, path);
+        match &inode.content {
+            InodeContent::CharDevice(Device { major: 0, minor: 0 }) => {
+                finder.violation(Violation::Whiteout { path: path() });
             }
+            InodeContent::Symlink(target)
+                if target.is_empty() || target.len() > 4095 || target.contains(&0) =>
+            {
+                let what = "symlink target";
+                finder.violation(Violation::Impossible { path: path(), what });
+            }
+            _ => {}
         }
     });
-    check_names(finder, top, diff);
 }
 
-/// A name with a slash or `..` would take a sink out of its directory. The
-/// paths of [`walk`] cannot tell, so the directories' keys are looked at.
-fn check_names(finder: &mut Finder<'_>, top: &str, diff: &Directory) {
-    let mut check = |directory: &Directory, path: &dyn Fn() -> String| {
-        for name in directory.entries.keys() {
-            let bad = matches!(&name[..], b"" | b"." | b"..")
-                || name.len() > 255
-                || name.contains(&b'/')
-                || name.contains(&0);
-            if bad {
-                let path = format!("{}/{}", path(), String::from_utf8_lossy(name));
-                finder.violation(Violation::FileName { path });
-            }
+fn check_directory(finder: &mut Finder<'_>, directory: &Directory, path: impl Fn() -> String) {
+    check_metadata(finder, &directory.metadata, &path);
+    // A slash or `..` would take a sink out of its directory.
+    for name in directory.entries.keys() {
+        let bad = matches!(&name[..], b"" | b"." | b"..")
+            || name.len() > 255
+            || name.contains(&b'/')
+            || name.contains(&0);
+        if bad {
+            let path = format!("{}/{}", path(), String::from_utf8_lossy(name));
+            finder.violation(Violation::FileName { path });
         }
-    };
-    check(diff, &|| top.to_owned());
-    walk(diff, |path, node| {
-        if let Node::Directory(directory) = node {
-            check(directory, &|| {
-                format!("{top}/{}", String::from_utf8_lossy(path))
-            });
-        }
-    });
+    }
 }
 
 fn check_metadata(finder: &mut Finder<'_>, metadata: &Metadata, path: impl Fn() -> String) {

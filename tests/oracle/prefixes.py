@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Compares every layer prefix of a store with podman's own view of it.
+
+    prefixes.py [--any-mtime DIR] [--only LAYER]... REFERENCE STORE
+
+REFERENCE is a containers-storage directory (overlay driver) into which podman
+or skopeo copied the images; STORE the store to judge. For each layer of STORE,
+`overlay/<layer>/diff` must equal what overlayfs shows of that layer and its
+parents in REFERENCE. DIR may hold, by layer ID, files of paths for which any
+mtime will do. Needs root, and python3 only.
+Exit status: 0 all equal, 1 something differs, 2 usage.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import sys
+import tempfile
+
+import compare
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def mount(source, target, kind, flags, data):
+    if libc.mount(source, target, kind, flags, data) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"mount {data}: {os.strerror(error)}", os.fsdecode(target))
+
+
+@contextlib.contextmanager
+def overlay_view(graph_root, layer):
+    """Mounts what containers-storage would mount for `layer`, read-only."""
+    home = os.path.join(graph_root, "overlay")
+    with open(os.path.join(graph_root, "overlay-layers", "layers.json")) as file:
+        known = {entry["id"] for entry in json.load(file)}
+    if layer not in known:
+        raise KeyError(f"layer {layer} is not in the reference store {graph_root}")
+    lowers = [os.path.join(layer, "diff")]
+    with contextlib.suppress(FileNotFoundError):
+        with open(os.path.join(home, layer, "lower")) as file:
+            lowers += file.read().split(":")
+    with tempfile.TemporaryDirectory(prefix="boundstore-oracle.") as temporary:
+        view, empty = os.path.join(temporary, "view"), os.path.join(temporary, "empty")
+        os.mkdir(view), os.mkdir(empty)
+        # Short, relative names: a page is all that mount(2) takes.
+        names = []
+        for number, lower in enumerate(lowers):
+            os.symlink(os.path.realpath(os.path.join(home, lower)), f"{temporary}/{number}")
+            names.append(str(number))
+        if len(names) == 1:
+            names.append("empty")
+        previous = os.getcwd()
+        os.chdir(temporary)
+        try:
+            read_only = 1
+            mount(b"overlay", b"view", b"overlay", read_only, f"lowerdir={':'.join(names)}".encode())
+        finally:
+            os.chdir(previous)
+        try:
+            yield view
+        finally:
+            detach = 2
+            libc.umount2(os.fsencode(view), detach)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--any-mtime", metavar="DIR")
+    parser.add_argument("--only", metavar="LAYER", action="append")
+    parser.add_argument("--ignore-xattr", metavar="NAME", action="append", default=[])
+    parser.add_argument("reference")
+    parser.add_argument("store")
+    args = parser.parse_args()
+    with open(os.path.join(args.store, "overlay-layers", "layers.json")) as file:
+        layers = [entry["id"] for entry in json.load(file)]
+    wanted = args.only or layers
+    if missing := set(wanted) - set(layers):
+        sys.exit(f"{args.store} has no layer {' '.join(sorted(missing))}")
+    total = 0
+    for layer in wanted:
+        any_mtime = set()
+        if args.any_mtime and os.path.exists(listed := os.path.join(args.any_mtime, layer)):
+            with open(listed, "rb") as file:
+                any_mtime = {line.rstrip(b"\n") for line in file}
+        diff = os.path.join(args.store, "overlay", layer, "diff")
+        count = 0
+        with overlay_view(args.reference, layer) as view:
+            entries = len(compare.walk(os.fsencode(view)))
+            for line in compare.compare(
+                os.fsencode(view), os.fsencode(diff), any_mtime, args.ignore_xattr
+            ):
+                count += 1
+                if count <= 50:
+                    print(f"{layer[:12]} {line}")
+        print(f"{layer[:12]}: {entries} entries, {count} differences")
+        total += count
+    return 1 if total or not wanted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,416 @@
+//! The seam with composefs: what its own gc, fsck and bootc's upgrade do to
+//! our streams, and what an existing object is worth.
+
+#[path = "common/layout.rs"]
+mod layout;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use boundstore::{
+    name::Algorithm,
+    repo::{NewRepo, Repo, RepoView},
+};
+use composefs::{
+    fsverity::{Sha256HashValue, Sha512HashValue},
+    repository::Repository,
+};
+use layout::{LayerBlob, Layout, content, sha256, tar};
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self {
+            dir: TempDir::new().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_boundstore"))
+            .args(["--json", "--allow-missing-verity", "--repo"])
+            .arg(self.path("repo"))
+            .args(args)
+            .output()
+            .unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> Value {
+        let output = self.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {stderr}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn fails(&self, args: &[&str], status: i32, words: &[&str]) {
+        let output = self.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+        for word in words {
+            assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
+        }
+    }
+
+    fn crate_repo(&self) -> Repository<Sha512HashValue> {
+        Repository::open_path(rustix_free_cwd(), self.path("repo")).unwrap()
+    }
+
+    /// The crate's garbage collection, and its check afterwards.
+    fn gc(&self) -> composefs::repository::GcResult {
+        let collected = self.crate_repo().gc(&[]).unwrap();
+        self.fsck();
+        collected
+    }
+
+    fn fsck(&self) {
+        let repo = self.crate_repo();
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        let result = runtime.block_on(repo.fsck()).unwrap();
+        assert!(result.is_ok(), "{result}");
+    }
+
+    fn objects(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let Ok(folders) = fs::read_dir(self.path("repo/objects")) else {
+            return found;
+        };
+        for folder in folders {
+            for object in fs::read_dir(folder.unwrap().path()).unwrap() {
+                found.push(object.unwrap().path());
+            }
+        }
+        found
+    }
+}
+
+/// A directory handle for the crate's `dirfd` arguments; all paths are absolute.
+fn rustix_free_cwd() -> fs::File {
+    fs::File::open("/").unwrap()
+}
+
+fn two_layers(layout: &mut Layout, reference: &str, seed: u8) -> String {
+    let base = tar(&[
+        ("etc/", b""),
+        ("etc/name", &content(7, 3000)),
+        ("hello", &content(1, 70_000)),
+    ]);
+    let top = tar(&[
+        ("etc/.wh.name", b""),
+        ("data", &content(seed, 5000)),
+        ("small", b"tiny"),
+    ]);
+    layout.image(reference, &[LayerBlob::gzip(&base), LayerBlob::plain(&top)])
+}
+
+#[test]
+fn the_crates_gc_takes_nothing_of_ours_until_it_is_removed() {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    two_layers(&mut layout, "v1", 2);
+    two_layers(&mut layout, "v2", 3);
+    let arg = |reference: &str| layout.arg("localhost/app:1", reference);
+    let first = host.ok(&["sync", "--deployment", "a", "--image", &arg("v1")]);
+    let before = host.objects().len();
+    let collected = host.gc();
+    assert_eq!(collected.objects_removed, 0, "{collected:?}");
+    assert_eq!(host.objects().len(), before);
+    assert_eq!(
+        host.ok(&["status"])["deployments"][0]["conditions"][0]["status"],
+        true
+    );
+
+    // Again is a no-op that says so; the same set for another deployment is shared.
+    let again = host.ok(&["sync", "--deployment", "a", "--image", &arg("v1")]);
+    assert_eq!(again["unchanged"], true);
+    let other = host.ok(&["sync", "--deployment", "b", "--image", &arg("v1")]);
+    assert_eq!(other["set_image"], first["set_image"]);
+    assert_eq!(host.objects().len(), before);
+
+    // One changed layer costs its objects, its streams and a set image.
+    let second = host.ok(&["sync", "--deployment", "b", "--image", &arg("v2")]);
+    assert_ne!(second["set_image"], first["set_image"]);
+    assert_eq!(
+        (
+            second["layers_imported"].as_u64(),
+            second["layers_reused"].as_u64()
+        ),
+        (Some(1), Some(1))
+    );
+    assert_eq!(host.gc().objects_removed, 0);
+
+    host.ok(&["remove", "--deployment", "a"]);
+    assert!(host.gc().objects_removed > 0);
+    assert_eq!(
+        host.ok(&["status"])["deployments"][0]["conditions"][0]["status"],
+        true
+    );
+    host.ok(&["remove", "--deployment", "b"]);
+    host.gc();
+    assert_eq!(host.objects(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_gc_between_two_images_of_one_sync_takes_nothing() {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    two_layers(&mut layout, "good", 2);
+    // The second image is cut off: the first one's layers are in by then.
+    let digest = two_layers(&mut layout, "bad", 9);
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(layout.blob_path(&digest)).unwrap()).unwrap();
+    let blob = layout.blob_path(manifest["layers"][1]["digest"].as_str().unwrap());
+    let whole = fs::read(&blob).unwrap();
+    let mut torn = whole.clone();
+    torn[600] ^= 1;
+    fs::write(&blob, torn).unwrap();
+    let images = [
+        "--image",
+        &layout.arg("localhost/a:1", "good"),
+        "--image",
+        &layout.arg("localhost/b:1", "bad"),
+    ];
+    let sync = [&["sync", "--deployment", "d"], images.as_slice()].concat();
+    host.fails(&sync, 1, &["localhost/b:1", "layer 1"]);
+    host.gc();
+    let layers = host.path("repo/streams/refs/boundstore/partial");
+    assert_eq!(
+        fs::read_dir(&layers).unwrap().count(),
+        3,
+        "two layers and an image"
+    );
+
+    fs::write(&blob, whole).unwrap();
+    let synced = host.ok(&sync);
+    assert_eq!(synced["layers_imported"], 1);
+    assert_eq!(host.gc().objects_removed, 0);
+    assert_eq!(fs::read_dir(&layers).unwrap().count(), 0);
+}
+
+#[test]
+fn bootcs_upgrade_passes_over_our_sets() {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    two_layers(&mut layout, "no-usr", 2);
+    layout.image("no-layers", &[]);
+    host.ok(&[
+        "sync",
+        "--deployment",
+        "d",
+        "--image",
+        &layout.arg("localhost/static:1", "no-usr"),
+        "--image",
+        &layout.arg("localhost/none:1", "no-layers"),
+    ]);
+    let repo = Arc::new(host.crate_repo());
+    composefs_oci::upgrade_repo(&repo).unwrap();
+    drop(repo);
+    assert_eq!(host.gc().objects_removed, 0);
+}
+
+#[test]
+fn a_config_that_claims_anothers_layer_poisons_nothing() {
+    let host = Host::new();
+    let genuine = tar(&[("bin/", b""), ("bin/login", &content(1, 4000))]);
+    let evil = tar(&[("bin/", b""), ("bin/login", &content(66, 4000))]);
+    let mut layout = Layout::new(&host.path("layout"));
+    layout.image("genuine", &[LayerBlob::gzip(&genuine)]);
+    layout.image(
+        "evil",
+        &[LayerBlob {
+            diff_id: sha256(&genuine),
+            ..LayerBlob::gzip(&evil)
+        }],
+    );
+    let evil_arg = layout.arg("localhost/evil:1", "evil");
+    let words = [&sha256(&genuine), &sha256(&evil), "DiffID"].map(String::from);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    host.fails(
+        &["sync", "--deployment", "d", "--image", &evil_arg],
+        1,
+        &words,
+    );
+    let view = RepoView::open(&host.path("repo")).unwrap();
+    assert!(
+        view.layer(&sha256(&genuine).parse().unwrap())
+            .unwrap()
+            .is_none()
+    );
+    host.fsck();
+    host.ok(&[
+        "sync",
+        "--deployment",
+        "d",
+        "--image",
+        &layout.arg("localhost/app:1", "genuine"),
+    ]);
+    host.gc();
+    assert!(host.objects().iter().all(|object| {
+        !fs::read(object)
+            .unwrap()
+            .windows(4000)
+            .any(|window| window == content(66, 4000))
+    }));
+}
+
+#[test]
+fn objects_that_are_there_are_not_believed_by_name() {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    two_layers(&mut layout, "v1", 2);
+    let sync = [
+        "sync",
+        "--deployment",
+        "d",
+        "--image",
+        &layout.arg("localhost/app:1", "v1"),
+    ];
+    host.ok(&sync);
+    let find = |length: u64| {
+        let mut objects = host.objects();
+        objects.retain(|object| object.metadata().unwrap().len() == length);
+        assert_eq!(objects.len(), 1, "one object of {length} bytes");
+        objects.remove(0)
+    };
+    let (torn, linked) = (find(70_000), find(5000));
+    let (whole, genuine) = (fs::read(&torn).unwrap(), fs::read(&linked).unwrap());
+    host.ok(&["remove", "--deployment", "d"]);
+    for stream in fs::read_dir(host.path("repo/streams")).unwrap() {
+        let stream = stream.unwrap().path();
+        if stream.is_symlink() {
+            fs::remove_file(stream).unwrap();
+        }
+    }
+    // A torn write, and a file that lives on under another name and was changed there.
+    fs::write(&torn, &whole[..10]).unwrap();
+    fs::hard_link(&linked, host.path("alias")).unwrap();
+    let mut changed = genuine.clone();
+    changed[0] ^= 1;
+    fs::write(host.path("alias"), &changed).unwrap();
+    host.ok(&sync);
+    assert_eq!(fs::read(&torn).unwrap(), whole);
+    assert_eq!(fs::read(&linked).unwrap(), genuine);
+    assert_eq!(
+        fs::read(host.path("alias")).unwrap(),
+        changed,
+        "not written through"
+    );
+    host.fsck();
+}
+
+/// The set image of fixed inputs, as format 1 renders it. Formats are
+/// append-only: if one of these changes, a released format has been broken.
+const GOLDEN: [(Algorithm, &str); 2] = [
+    (Algorithm::Sha256, "GOLDEN-SHA256"),
+    (Algorithm::Sha512, "GOLDEN-SHA512"),
+];
+
+fn golden(host: &Host, repo: &str, algorithm: Algorithm, layout: &Layout, user: &[&str]) -> String {
+    let path = host.path(repo);
+    Repo::create(
+        &path,
+        NewRepo {
+            algorithm,
+            insecure: true,
+        },
+    )
+    .unwrap();
+    if !user.is_empty() {
+        let own = Command::new("chown")
+            .args(["-R", "65534:65534"])
+            .arg(&path)
+            .status()
+            .unwrap();
+        assert!(own.success());
+    }
+    let mut command = vec![user, &[env!("CARGO_BIN_EXE_boundstore")]].concat();
+    let program = command.remove(0);
+    let output = Command::new(program)
+        .args(command)
+        .env("HOME", host.dir.path())
+        .args(["--json", "--repo"])
+        .arg(&path)
+        .args(["sync", "--deployment", "d"])
+        .args(["--image", &layout.arg("localhost/zstd:1", "zstd")])
+        .args(["--image", &layout.arg("localhost/app:1", "v1")])
+        .args(["--image", &layout.arg("localhost/app:2", "v1")])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["set_image"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn format_1_renders_the_same_bytes_everywhere() {
+    let host = Host::new();
+    fs::set_permissions(host.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut layout = Layout::new(&host.path("layout"));
+    two_layers(&mut layout, "v1", 2);
+    let odd = tar(&[
+        ("a/", b""),
+        ("a/link->../b", b""),
+        ("b", &content(3, 65)),
+        ("c", &content(3, 64)),
+    ]);
+    layout.image(
+        "zstd",
+        &[LayerBlob::zstd(&odd), LayerBlob::plain(&tar(&[]))],
+    );
+    let as_nobody = [
+        "setpriv",
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+    ];
+    let nobody = world_can_reach(Path::new(env!("CARGO_BIN_EXE_boundstore")));
+    for (algorithm, digest) in GOLDEN {
+        let first = golden(&host, &format!("one-{algorithm}"), algorithm, &layout, &[]);
+        let second = golden(&host, &format!("two-{algorithm}"), algorithm, &layout, &[]);
+        assert_eq!(first, second);
+        if nobody {
+            let third = golden(
+                &host,
+                &format!("three-{algorithm}"),
+                algorithm,
+                &layout,
+                &as_nobody,
+            );
+            assert_eq!(first, third, "as an ordinary user");
+        } else {
+            eprintln!("SKIPPED: as an ordinary user (the build directory is not reachable)");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "an ordinary user must reach the binary in CI"
+            );
+        }
+        assert_eq!(first, digest, "{algorithm}");
+    }
+}
+
+fn world_can_reach(path: &Path) -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+        && path.ancestors().skip(1).all(|folder| {
+            folder
+                .metadata()
+                .is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0)
+        })
+}
