@@ -6,12 +6,14 @@
 
 mod archive;
 mod choose;
+mod containers_storage;
 mod docker_archive;
 pub mod document;
 mod error;
 mod files;
 mod image;
 mod json;
+mod layer_tar;
 mod layout;
 mod media_type;
 mod policy;
@@ -24,6 +26,7 @@ mod spool;
 mod tar_index;
 mod wanted;
 
+pub use containers_storage::ContainersStorage;
 pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    DockerArchive, LayerData, Layout, ResolvedImage, SourceError, SourceRef, Wanted,
+    ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError, SourceRef,
+    Wanted,
     policy::judge_native,
     registry::{FetchStep, Registry},
     skopeo::SkopeoOptions,
@@ -36,6 +37,7 @@ pub struct Sources {
 /// One opened source.
 #[derive(Debug)]
 enum Source {
+    ContainersStorage(ContainersStorage),
     Layout(Layout),
     DockerArchive(DockerArchive),
     Registry(Registry),
@@ -131,12 +133,15 @@ impl Source {
             SourceRef::DockerArchive { path, reference } => {
                 Self::DockerArchive(DockerArchive::open(path, reference.as_deref(), spool_dir)?)
             }
-            SourceRef::ContainersStorage { .. } => {
-                return Err(SourceError::Unsupported {
-                    origin: reference.to_string(),
-                    reason: "containers-storage: is not read yet".into(),
-                });
-            }
+            SourceRef::ContainersStorage {
+                path,
+                driver,
+                reference,
+            } => Self::ContainersStorage(ContainersStorage::open(
+                path.as_deref(),
+                driver.as_deref(),
+                reference.as_deref(),
+            )?),
         })
     }
 
@@ -147,6 +152,7 @@ impl Source {
 
     fn origin(&self) -> String {
         match self {
+            Self::ContainersStorage(storage) => storage.origin().to_owned(),
             Self::Layout(layout) => layout.origin().to_owned(),
             Self::DockerArchive(archive) => archive.origin().to_owned(),
             Self::Registry(registry) => registry.origin(),
@@ -155,6 +161,7 @@ impl Source {
 
     fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError> {
         match self {
+            Self::ContainersStorage(storage) => storage.resolve(wanted),
             Self::Layout(layout) => layout.resolve(wanted),
             Self::DockerArchive(archive) => archive.resolve(wanted),
             Self::Registry(registry) => registry.resolve(wanted),
@@ -163,6 +170,7 @@ impl Source {
 
     fn find(&self, wanted: &Wanted) -> Result<Option<ResolvedImage>, SourceError> {
         match self {
+            Self::ContainersStorage(storage) => storage.find(wanted),
             Self::Layout(layout) => layout.find(wanted),
             Self::DockerArchive(archive) => archive.find(wanted),
             Self::Registry(registry) => registry.find(wanted),
@@ -226,6 +234,7 @@ impl Found {
         spool: Option<&Spool>,
     ) -> Result<LayerData, SourceError> {
         match (&*self.source, spool) {
+            (Source::ContainersStorage(storage), _) => storage.open_layer(&self.image, index),
             (Source::Layout(layout), _) => layout.open_layer(&self.image, index),
             (Source::DockerArchive(archive), _) => archive.open_layer(&self.image, index),
             (Source::Registry(registry), Some(spool)) => {

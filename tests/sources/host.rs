@@ -119,7 +119,7 @@ pub fn read_layers(found: &Found, spool: &Spool) -> Vec<DiffId> {
     found.fetch(&all, spool, &mut |_| {}).unwrap();
     let read = |index: usize| {
         let layer = &found.image.layers[index];
-        let mut data = found.open_layer(index, spool).unwrap();
+        let mut data = found.open_layer(index, Some(spool)).unwrap();
         let mut bytes = Vec::new();
         data.reader.read_to_end(&mut bytes).unwrap();
         if data.form == LayerForm::Blob {

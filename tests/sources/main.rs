@@ -8,4 +8,5 @@ mod testing;
 
 mod host;
 mod registry;
+mod storage;
 mod transports;

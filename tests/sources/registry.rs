@@ -232,7 +232,7 @@ fn fetched_blobs_are_kept_and_damage_is_not() {
     let total: u64 = layers.iter().map(|layer| layer.blob_size).sum();
     assert!(found.needs_fetch());
     assert_eq!(found.bytes_to_fetch(&[0, 1, 2], Some(&spool)), total);
-    let error = found.open_layer(0, &spool).unwrap_err();
+    let error = found.open_layer(0, Some(&spool)).unwrap_err();
     assert!(
         matches!(error, SourceError::NotFetched { index: 0, .. }),
         "{error}"
