@@ -7,6 +7,7 @@
 mod archive;
 mod choose;
 mod containers_storage;
+mod credentials;
 mod docker_archive;
 pub mod document;
 mod error;
@@ -21,6 +22,7 @@ mod raw_config;
 mod reference;
 mod registry;
 mod skopeo;
+mod skopeo_words;
 mod sources;
 mod spool;
 mod tar_index;

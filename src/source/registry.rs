@@ -7,11 +7,12 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
+    credentials::choose_auth_file,
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
-    skopeo::{Session, Skopeo, SkopeoOptions, choose_auth_file},
+    skopeo::{Session, Skopeo, SkopeoOptions},
     spool::Spool,
 };
 use crate::{
@@ -262,7 +263,7 @@ impl Registry {
         judge_for_old_skopeo(&self.location, paths).map_err(|source| SourceError::Denied {
             wanted: opened.to_owned(),
             origin: "its registry".to_owned(),
-            source,
+            source: Box::new(source),
         })
     }
 

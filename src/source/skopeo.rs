@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use super::{
     Failing, SourceError,
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
     policy::PolicyError,
+    skopeo_words::{classify, message_of},
 };
 use crate::{error::Doing, sys::Leash};
 
@@ -281,7 +282,7 @@ fn failed(doing: &'static str, reference: &str, message: String) -> SourceError 
         return SourceError::Denied {
             wanted: reference.to_owned(),
             origin: "its registry".to_owned(),
-            source: PolicyError::Skopeo { message },
+            source: Box::new(PolicyError::Skopeo { message }),
         };
     }
     SourceError::Skopeo {
@@ -289,121 +290,6 @@ fn failed(doing: &'static str, reference: &str, message: String) -> SourceError 
         reference: reference.to_owned(),
         message,
         failing,
-    }
-}
-
-/// What skopeo means: older ones say it in words only, and all say it in Go's
-/// English whatever the locale.
-fn classify(message: &str) -> Failing {
-    const MEANINGS: [(Failing, &[&str]); 5] = [
-        (
-            Failing::Denied,
-            &[
-                "rejected by policy",
-                "Source image rejected",
-                "A signature was required",
-                "Signature for identity",
-                "None of the signatures were accepted",
-            ],
-        ),
-        (
-            Failing::Corrupt,
-            &[
-                "corrupted blob",
-                "does not match",
-                "did not match",
-                "Digest mismatch",
-            ],
-        ),
-        (
-            Failing::NotFound,
-            &[
-                "manifest unknown",
-                "name unknown",
-                "repository name not known",
-                "blob unknown",
-                "404",
-            ],
-        ),
-        (
-            Failing::Unauthorised,
-            &[
-                "unauthorized",
-                "authentication required",
-                "requested access to the resource is denied",
-                "invalid username/password",
-                "403",
-            ],
-        ),
-        (
-            Failing::Transient,
-            &[
-                "connection refused",
-                "connection reset",
-                "no such host",
-                "no route to host",
-                "network is unreachable",
-                "server misbehaving",
-                "timeout",
-                "deadline exceeded",
-                "unexpected EOF",
-                ": EOF",
-                "broken pipe",
-                "toomanyrequests",
-                "429",
-                "status 5",
-                "500 ",
-                "502",
-                "503",
-                "504",
-                "unexpectedly exited",
-            ],
-        ),
-    ];
-    let meaning = MEANINGS
-        .iter()
-        .find(|(_, words)| words.iter().any(|words| message.contains(words)));
-    meaning.map_or(Failing::Other, |(failing, _)| *failing)
-}
-
-/// skopeo's message without its log line: `time=".." level=fatal msg=".."`.
-fn message_of(text: &str) -> String {
-    let text = text.trim();
-    let quoted = text.rsplit_once("msg=\"").map(|(_, rest)| rest);
-    match quoted.and_then(|rest| rest.strip_suffix('"')) {
-        Some(message) => message.replace("\\\"", "\""),
-        None => text.to_owned(),
-    }
-}
-
-/// The first of `files` that holds any credentials.
-pub(super) fn choose_auth_file<'a>(
-    files: impl Iterator<Item = &'a Path>,
-) -> Result<Option<PathBuf>, SourceError> {
-    for path in files {
-        match std::fs::read(path).doing("read", path) {
-            Ok(bytes) if has_credentials(&bytes) => return Ok(Some(path.to_owned())),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(None)
-}
-
-/// Whether a file of credentials has any; what is no JSON object counts as
-/// having some, so that skopeo complains about it.
-fn has_credentials(bytes: &[u8]) -> bool {
-    if bytes.trim_ascii().is_empty() {
-        return false;
-    }
-    match serde_json::from_slice(bytes) {
-        Ok(serde_json::Value::Object(fields)) => fields.values().any(|value| match value {
-            serde_json::Value::Object(entries) => !entries.is_empty(),
-            serde_json::Value::String(text) => !text.is_empty(),
-            _ => false,
-        }),
-        _ => true,
     }
 }
 
@@ -424,76 +310,6 @@ mod tests {
             ("x.y.z", false),
         ] {
             assert_eq!(has_judged(&version), judges, "{version}");
-        }
-    }
-
-    #[test]
-    fn skopeo_is_understood() {
-        let log = r#"time="2026-11-23T11:31:29Z" level=fatal msg="Error parsing image name \"docker://x\": reading manifest 1 in x: manifest unknown: manifest unknown""#;
-        let message = message_of(log);
-        assert!(message.starts_with("Error parsing image name \"docker://x\""));
-        for (message, failing) in [
-            (message.as_str(), Failing::NotFound),
-            (
-                "pinging registry: dial tcp 127.0.0.1:5056: connect: connection refused",
-                Failing::Transient,
-            ),
-            (
-                "Get \"https://x/v2/\": dial tcp: lookup x: no such host",
-                Failing::Transient,
-            ),
-            (
-                "received unexpected HTTP status: 503 Service Unavailable",
-                Failing::Transient,
-            ),
-            (
-                "toomanyrequests: You have reached your pull rate limit",
-                Failing::Transient,
-            ),
-            (
-                "unable to retrieve auth token: invalid username/password: unauthorized",
-                Failing::Unauthorised,
-            ),
-            (
-                "requested access to the resource is denied",
-                Failing::Unauthorised,
-            ),
-            (
-                "Source image rejected: Running image docker://x is rejected by policy.",
-                Failing::Denied,
-            ),
-            (
-                "A signature was required, but no signature exists",
-                Failing::Denied,
-            ),
-            (
-                "corrupted blob, expecting sha256:00, got sha256:11",
-                Failing::Corrupt,
-            ),
-            (
-                "http: server gave HTTP response to HTTPS client",
-                Failing::Other,
-            ),
-        ] {
-            assert_eq!(classify(message), failing, "{message}");
-        }
-    }
-
-    #[test]
-    fn empty_files_have_no_credentials() {
-        for (text, has) in [
-            ("", false),
-            (" \n", false),
-            ("{}", false),
-            (r#"{"auths":{}}"#, false),
-            (r#"{"auths":{},"credHelpers":{}}"#, false),
-            (r#"{"auths":{"quay.io":{}}}"#, true),
-            (r#"{"credsStore":"secretservice"}"#, true),
-            (r#"{"credHelpers":{"quay.io":"x"}}"#, true),
-            ("not json", true),
-            ("[]", true),
-        ] {
-            assert_eq!(has_credentials(text.as_bytes()), has, "{text}");
         }
     }
 }

@@ -105,7 +105,7 @@ impl Sources {
                 SourceError::Denied {
                     wanted: wanted.name.to_string(),
                     origin: origin.clone(),
-                    source,
+                    source: Box::new(source),
                 }
             })?;
             image.with_verdict(verdict)

@@ -192,11 +192,12 @@ impl TestRegistry {
                 return Some(child);
             }
             if child.try_wait().unwrap().is_some() {
-                return None;
+                break;
             }
             sleep(Duration::from_millis(50));
         }
         let _ = child.kill();
+        let _ = child.wait();
         None
     }
 

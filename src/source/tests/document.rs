@@ -90,7 +90,6 @@ fn refuses_what_is_no_image_that_can_be_kept() {
             json!("application/vnd.oci.empty.v1+json"),
             "artifact",
         ),
-        ("/layers", json!([]), "no layers"),
         ("/layers", json!(many), "501 layers"),
         ("/layers/0/size", json!(-1), "-1"),
         ("/layers/0/size", json!(1.5), "JSON"),

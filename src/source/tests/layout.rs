@@ -160,7 +160,7 @@ fn damage_is_found_and_named() {
                 fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
             }),
             ("5000000 bytes", |path| {
-                fs::write(path, vec![b' '; 5_000_000]).unwrap()
+                fs::write(path, vec![b' '; 5_000_000]).unwrap();
             }),
             ("missing", |path| {
                 fs::remove_file(path).unwrap();
