@@ -69,6 +69,10 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
     let wanted = wanted(args, &output)?;
+    if wanted.is_empty() && args.root.is_none() {
+        let message = "no image is named: give --root DIR, whose unit files bind some, or --image";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if wanted.is_empty() {
         output.warn("no image is bound: the set will be empty");
     }

@@ -1,6 +1,7 @@
 //! The built binary, called as users call it.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -14,14 +15,23 @@ use super::{Scratch, describe, output};
 pub struct Boundstore {
     sysroot: PathBuf,
     repo: PathBuf,
+    spool: PathBuf,
+    policy: PathBuf,
 }
 
 impl Boundstore {
-    /// One whose repository, not there yet, is `scratch`/`name`.
+    /// One whose repository, not there yet, is `scratch`/`name`. It accepts
+    /// images of any source, whatever this machine's policy is.
     pub fn new(scratch: &Scratch, name: &str) -> Self {
+        let home = scratch.dir(&format!("{name}-host"));
+        let policy = home.join("policy.json");
+        let accept = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
+        fs::write(&policy, accept).unwrap();
         Self {
-            sysroot: scratch.dir(&format!("{name}-sysroot")),
+            sysroot: home.clone(),
             repo: scratch.join(name),
+            spool: home.join("spool"),
+            policy,
         }
     }
 
@@ -67,16 +77,24 @@ impl Boundstore {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args}: {error}: {text}"))
     }
 
-    /// Syncs `images`, `NAME=SOURCE`, as those of `deployment`.
-    #[track_caller]
-    pub fn sync(&self, deployment: &str, images: &[String]) -> String {
+    /// The arguments of a sync of `images`, `NAME=SOURCE`, as those of
+    /// `deployment`.
+    pub fn sync_args(&self, deployment: &str, images: &[String]) -> String {
+        let (policy, spool) = (self.policy.display(), self.spool.display());
         let images: String = images.iter().map(|i| format!(" --image {i}")).collect();
-        self.ok(&format!("sync --deployment {deployment}{images}"))
+        format!("sync --deployment {deployment} --policy {policy} --spool {spool}{images}")
+    }
+
+    /// Syncs `images`, `NAME=SOURCE`, as those of `deployment`; what it tells.
+    #[track_caller]
+    pub fn sync(&self, deployment: &str, images: &[String]) -> Value {
+        self.json(&self.sync_args(deployment, images))
     }
 
     /// Mounts a deployment's set at `target`.
     #[track_caller]
     pub fn mount(&self, deployment: &str, target: &Path) {
+        fs::create_dir_all(target).unwrap();
         self.ok(&format!(
             "mount --deployment {deployment} {}",
             target.display()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Compares every layer prefix of a store with podman's own view of it.
 
-    prefixes.py [--any-mtime DIR] [--only LAYER]... REFERENCE STORE
+    prefixes.py [--made-up FILE] [--empty-xattrs-lost] REFERENCE STORE
 
 REFERENCE is a containers-storage directory (overlay driver) into which podman
 or skopeo copied the images; STORE the store to judge. For each layer of STORE,
 `overlay/<layer>/diff` must equal what overlayfs shows of that layer and its
-parents in REFERENCE. DIR may hold, by layer ID, files of paths for which any
-mtime will do. Needs root, and python3 only.
+parents in REFERENCE. The options are those of compare.py. Needs root, and
+python3 only.
 Exit status: 0 all equal, 1 something differs, 2 usage.
 """
 
@@ -68,36 +68,26 @@ def overlay_view(graph_root, layer):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--any-mtime", metavar="DIR")
-    parser.add_argument("--only", metavar="LAYER", action="append")
-    parser.add_argument("--ignore-xattr", metavar="NAME", action="append", default=[])
+    compare.add_exceptions(parser)
     parser.add_argument("reference")
     parser.add_argument("store")
     args = parser.parse_args()
     with open(os.path.join(args.store, "overlay-layers", "layers.json")) as file:
         layers = [entry["id"] for entry in json.load(file)]
-    wanted = args.only or layers
-    if missing := set(wanted) - set(layers):
-        sys.exit(f"{args.store} has no layer {' '.join(sorted(missing))}")
     total = 0
-    for layer in wanted:
-        any_mtime = set()
-        if args.any_mtime and os.path.exists(listed := os.path.join(args.any_mtime, layer)):
-            with open(listed, "rb") as file:
-                any_mtime = {line.rstrip(b"\n") for line in file}
-        diff = os.path.join(args.store, "overlay", layer, "diff")
+    for layer in layers:
+        diff = os.fsencode(os.path.join(args.store, "overlay", layer, "diff"))
         count = 0
         with overlay_view(args.reference, layer) as view:
-            entries = len(compare.walk(os.fsencode(view)))
-            for line in compare.compare(
-                os.fsencode(view), os.fsencode(diff), any_mtime, args.ignore_xattr
-            ):
+            view = os.fsencode(view)
+            entries = len(compare.walk(view))
+            for line in compare.compare(view, diff, *compare.exceptions(args)):
                 count += 1
                 if count <= 50:
                     print(f"{layer[:12]} {line}")
         print(f"{layer[:12]}: {entries} entries, {count} differences")
         total += count
-    return 1 if total or not wanted else 0
+    return 1 if total else 0
 
 
 if __name__ == "__main__":

@@ -82,10 +82,26 @@ def main(where):
         found = list(compare.compare(expected, os.fsencode(actual)))
         assert found, f"not seen: {what}"
         print(f"{what}: {'; '.join(found)}")
-    moved = f"{where}/moved"
-    make(moved)
-    os.utime(f"{moved}/other", ns=(0, 1))
-    assert not list(compare.compare(expected, os.fsencode(moved), {b"other"}))
+    excepted(f"{where}/excepted")
+
+
+def excepted(root):
+    """An exception holds for what it names, and its own rule holds then."""
+    one, two = os.fsencode(f"{root}-1"), os.fsencode(f"{root}-2")
+    make(os.fsdecode(one)), make(os.fsdecode(two))
+    os.utime(two + b"/directory", ns=(0, 0))
+    assert list(compare.compare(one, two))
+    assert list(compare.compare(one, two, {b"."}))
+    assert not list(compare.compare(one, two, {b"directory"}))
+    os.utime(two + b"/directory", ns=(0, 1))
+    assert list(compare.compare(one, two, {b"directory"}))
+    os.utime(two + b"/directory", ns=(0, 10**18 + 5))
+    os.setxattr(two + b"/file", "user.empty", b"")
+    assert list(compare.compare(one, two))
+    assert not list(compare.compare(one, two, (), True))
+    assert list(compare.compare(two, one, (), True))
+    os.setxattr(two + b"/file", "user.full", b"x")
+    assert list(compare.compare(one, two, (), True))
 
 
 if __name__ == "__main__":
