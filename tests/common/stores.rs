@@ -10,7 +10,7 @@ use std::{
 use super::{describe, image::Image, output, podman::Podman, project, text};
 
 /// A containers-storage directory with `images`, each under its name, filled
-/// by skopeo.
+/// by skopeo; fit to be an additional image store for podman's vfs driver too.
 pub fn reference(home: PathBuf, images: &[(&str, &Image)]) -> PathBuf {
     let podman = Podman::new(home, None);
     for (name, image) in images {
@@ -22,7 +22,12 @@ pub fn reference(home: PathBuf, images: &[(&str, &Image)]) -> PathBuf {
                 .args([image.source(), to]),
         );
     }
-    podman.root()
+    let root = podman.root();
+    for (part, lock) in [("vfs-images", "images.lock"), ("vfs-layers", "layers.lock")] {
+        fs::create_dir(root.join(part)).unwrap();
+        fs::write(root.join(part).join(lock), "").unwrap();
+    }
+    root
 }
 
 /// The reference store as squashed trees, made by cp(1): the layout that our

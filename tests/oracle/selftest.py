@@ -37,7 +37,10 @@ def rewritten(path):
 
 CHANGES = {
     "content": lambda r: rewritten(f"{r}/other"),
-    "size": lambda r: os.truncate(f"{r}/other", 3),
+    "size": lambda r: (
+        os.truncate(f"{r}/other", 3),
+        os.utime(f"{r}/other", ns=(0, 10**18 + 5)),
+    ),
     "mode": lambda r: os.chmod(f"{r}/other", 0o4644),
     "owner": lambda r: os.chown(f"{r}/other", 0, 7),
     "symlink's owner": lambda r: os.lchown(f"{r}/symlink", 7, 0),
@@ -72,10 +75,14 @@ def main(where):
         make(actual)
         assert not list(compare.compare(expected, os.fsencode(actual))), "equal trees differ"
         change(actual)
+        # The change alone must be seen, not the time it left on a directory.
+        if what != "directory's mtime":
+            os.utime(f"{actual}/directory", ns=(0, 10**18 + 5))
+        os.utime(actual, ns=(0, 10**18 + 5))
         found = list(compare.compare(expected, os.fsencode(actual)))
         assert found, f"not seen: {what}"
-        print(f"{what}: {found[0]}")
-    moved = f"{where}/mtime"
+        print(f"{what}: {'; '.join(found)}")
+    moved = f"{where}/moved"
     make(moved)
     os.utime(f"{moved}/other", ns=(0, 1))
     assert not list(compare.compare(expected, os.fsencode(moved), {b"other"}))

@@ -15,6 +15,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Instant,
 };
 
 use super::{
@@ -94,6 +95,7 @@ pub fn run_all(subject: Subject) {
     let mut failed = Vec::new();
     let mut done = 0;
     for (name, step) in STEPS.iter().filter(|(name, _)| name.contains(&filter)) {
+        let started = Instant::now();
         let scratch = Scratch::new();
         let podman = Podman::new(scratch.join("podman"), Some(subject.store));
         let case = Case {
@@ -105,10 +107,9 @@ pub fn run_all(subject: Subject) {
             step(&case);
             assert_eq!(before, fingerprint(subject.store), "the store changed");
         }));
-        println!(
-            "battery: {name} ... {}",
-            if outcome.is_ok() { "ok" } else { "FAILED" }
-        );
+        let result = if outcome.is_ok() { "ok" } else { "FAILED" };
+        let seconds = started.elapsed().as_secs_f32();
+        println!("battery: {name} ... {result} ({seconds:.1} s)");
         done += 1;
         if outcome.is_err() {
             failed.push(*name);

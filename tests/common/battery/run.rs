@@ -83,16 +83,11 @@ pub fn container_diff(case: &Case) {
     fs::remove_file(at.join("srv/big")).unwrap();
     podman.ok("unmount c");
     let shown = podman.ok("diff c");
-    let mut lines: Vec<&str> = shown.lines().collect();
+    // The directory of a changed file is listed or not, as the driver pleases.
+    let mut lines: Vec<&str> = shown.lines().filter(|line| *line != "C /app").collect();
     lines.sort_unstable();
     assert_eq!(
         lines,
-        [
-            "A /srv/new",
-            "C /app",
-            "C /app/version",
-            "C /srv",
-            "D /srv/big"
-        ]
+        ["A /srv/new", "C /app/version", "C /srv", "D /srv/big"]
     );
 }
