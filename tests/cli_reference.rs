@@ -1,6 +1,8 @@
 //! The command line is a contract: what `--help` says is committed, so that a
 //! change of it is seen in review. `docs/cli.md` explains the same options.
 
+#![allow(clippy::unwrap_used)] // these are tests
+
 use std::{
     fs,
     path::{Path, PathBuf},

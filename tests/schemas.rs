@@ -1,5 +1,7 @@
 //! Every `--json` document is what its schema in `schemas/` says.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
+
 #[path = "common/layout.rs"]
 mod layout;
 
