@@ -1,5 +1,7 @@
 //! The direction of imports and the size of files, as the design sets them.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 use std::{
     fs,
     path::{Path, PathBuf},

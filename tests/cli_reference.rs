@@ -1,7 +1,7 @@
 //! The command line is a contract: what `--help` says is committed, so that a
 //! change of it is seen in review. `docs/cli.md` explains the same options.
 
-#![allow(clippy::unwrap_used)] // these are tests
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
     fs,

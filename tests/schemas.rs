@@ -1,6 +1,6 @@
 //! Every `--json` document is what its schema in `schemas/` says.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 #[path = "common/layout.rs"]
 mod layout;

@@ -1,6 +1,8 @@
 //! The seam with composefs: what its own gc, fsck and bootc's upgrade do to
 //! our streams, and what an existing object is worth.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 #[path = "common/layout.rs"]
 mod layout;
 

@@ -176,10 +176,6 @@ impl ContainersStorage {
         let Some((tar_split, _)) = self.root.open_file(&path)? else {
             return Err(self.unsupported(layer, "it has no tar-split"));
         };
-        let composefs = format!("overlay/{}/composefs-data", layer.id);
-        if self.root.open_dir(&composefs).is_ok() {
-            return Err(self.unsupported(layer, "its files are in a composefs image"));
-        }
         let dirs = chain[..=index].iter().rev();
         let dirs = dirs.map(|layer| self.root.open_dir(format!("overlay/{}/diff", layer.id)));
         let dirs = dirs.collect::<Result<_, _>>()?;

@@ -63,7 +63,7 @@ impl LayerTar {
                 None => {}
             }
         }
-        Err(self.bad(name, "is in no folder of the layer or below it"))
+        Err(self.bad(name, "is in no folder of the layer or below it (files kept in an image of their own are not read)"))
     }
 
     fn bad(&self, name: &[u8], what: impl std::fmt::Display) -> io::Error {
@@ -71,7 +71,9 @@ impl LayerTar {
         let layer = &self.layer;
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("file {name:?} of storage layer {layer} {what}; pull the image again"),
+            format!(
+                "file {name:?} of storage layer {layer} {what}; pull the image again, or copy it to oci: with skopeo"
+            ),
         )
     }
 }
