@@ -82,7 +82,7 @@ impl Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Fetch and publish the set of a deployment
-    Sync(sync::Args),
+    Sync(Box<sync::Args>),
     /// Show a deployment's set as a read-only image store
     Mount(mount::MountArgs),
     /// Take a mounted set away
@@ -126,7 +126,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let global = args.global;
     let result = match args.verb {
-        Verb::Sync(args) => sync::run(&global, args),
+        Verb::Sync(args) => sync::run(&global, &args),
         Verb::Mount(args) => mount::mount(&global, &args),
         Verb::Umount(args) => mount::umount(&global, &args),
         Verb::Status(args) => status::run(&global, &args),

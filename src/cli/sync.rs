@@ -66,14 +66,18 @@ pub(super) struct Args {
     dry_run: bool,
 }
 
-pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
+pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
-    let wanted = wanted(&args, &output)?;
+    let wanted = wanted(args, &output)?;
+    if wanted.is_empty() && args.root.is_none() {
+        let message = "no image is named: give --root DIR, whose unit files bind some, or --image";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if wanted.is_empty() {
         output.warn("no image is bound: the set will be empty");
     }
     let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
-    let sources = Sources::open(&args.from, source_options(&args, &spool_dir))?;
+    let sources = Sources::open(&args.from, source_options(args, &spool_dir))?;
     let observer = |event: SyncEvent<'_>| tell(&output, &event);
     let syncer = Syncer {
         repo: global.repo(),
@@ -94,7 +98,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
     } else {
         syncer.sync(&args.deployment, &wanted)?
     };
-    report(&output, &args, &synced)?;
+    report(&output, args, &synced)?;
     Ok(Exit::Done)
 }
 

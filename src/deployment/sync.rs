@@ -322,7 +322,7 @@ impl Syncer<'_> {
                 (self.observer)(SyncEvent::Fetching {
                     found: &plan.found,
                     step,
-                })
+                });
             };
             plan.found
                 .fetch(&plan.missing, &spool, &mut progress)

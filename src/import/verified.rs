@@ -17,7 +17,7 @@ use crate::{
 /// A reader that hashes what passes, and goes no further than a limit.
 struct Hashed<R> {
     inner: R,
-    hasher: Rc<RefCell<Hasher>>,
+    hasher: Hasher,
     limit: u64,
 }
 
@@ -29,12 +29,21 @@ pub(super) struct TooLong(pub u64);
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
-        let mut hasher = self.hasher.borrow_mut();
-        hasher.update(&buffer[..length]);
-        if hasher.length() > self.limit {
+        self.hasher.update(&buffer[..length]);
+        if self.hasher.length() > self.limit {
             return Err(io::Error::other(TooLong(self.limit)));
         }
         Ok(length)
+    }
+}
+
+/// The blob as it comes, shared with what decompresses it.
+#[derive(Clone)]
+struct Blob(Rc<RefCell<Hashed<io::Take<Box<dyn Read>>>>>);
+
+impl Read for Blob {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
     }
 }
 
@@ -43,7 +52,7 @@ impl<R: Read> Read for Hashed<R> {
 /// of it may be believed.
 pub(super) struct VerifiedLayer {
     reader: Hashed<Box<dyn Read>>,
-    blob: Rc<RefCell<Hasher>>,
+    blob: Blob,
     descriptor: LayerDescriptor,
     form: LayerForm,
 }
@@ -61,17 +70,17 @@ impl VerifiedLayer {
         data: LayerData,
         max_bytes: u64,
     ) -> Result<Self, ImportError> {
-        let blob = Rc::new(RefCell::new(Hasher::default()));
-        let limit = match data.form {
-            LayerForm::Blob => descriptor.blob_size,
+        // One byte more than promised is enough to know that it is too long.
+        let most = match data.form {
+            LayerForm::Blob => descriptor.blob_size.saturating_add(1),
             LayerForm::Tar => u64::MAX,
         };
-        let raw = Hashed {
-            inner: data.reader,
-            hasher: Rc::clone(&blob),
-            limit,
-        };
-        let mut raw = BufReader::with_capacity(1 << 17, raw);
+        let blob = Blob(Rc::new(RefCell::new(Hashed {
+            inner: Read::take(data.reader, most),
+            hasher: Hasher::default(),
+            limit: u64::MAX,
+        })));
+        let mut raw = BufReader::with_capacity(1 << 17, blob.clone());
         let read = |source| ImportError::Read {
             diff_id: descriptor.diff_id,
             source,
@@ -88,7 +97,7 @@ impl VerifiedLayer {
         };
         let reader = Hashed {
             inner: plain,
-            hasher: Rc::new(RefCell::new(Hasher::default())),
+            hasher: Hasher::default(),
             limit: max_bytes,
         };
         Ok(Self {
@@ -101,7 +110,7 @@ impl VerifiedLayer {
 
     /// How many bytes of the tar have been read.
     pub(super) fn tar_bytes(&self) -> u64 {
-        self.reader.hasher.borrow().length()
+        self.reader.hasher.length()
     }
 
     /// Reads on to the end and compares all digests and sizes; returns the
@@ -112,9 +121,12 @@ impl VerifiedLayer {
             diff_id: descriptor.diff_id,
             source,
         };
-        io::copy(&mut self.reader, &mut io::sink()).map_err(read)?;
-        let blob = self.blob.borrow().clone();
+        let unpacked = io::copy(&mut self.reader, &mut io::sink());
         if self.form == LayerForm::Blob {
+            // Where it cannot be unpacked, what is left of it still tells
+            // whether it is the blob that it should be.
+            io::copy(&mut self.blob, &mut io::sink()).map_err(read)?;
+            let blob = self.blob.0.borrow().hasher.clone();
             let (size, found) = (blob.length(), blob.finish::<_>());
             let found: BlobDigest = found;
             if found != descriptor.blob_digest || size != descriptor.blob_size {
@@ -126,7 +138,8 @@ impl VerifiedLayer {
                 });
             }
         }
-        let tar = self.reader.hasher.borrow().clone();
+        unpacked.map_err(read)?;
+        let tar = self.reader.hasher;
         let length = tar.length();
         let found: DiffId = tar.finish();
         if found != descriptor.diff_id {

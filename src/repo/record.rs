@@ -21,8 +21,13 @@ pub struct DeploymentId(String);
 
 /// A text that names no deployment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no deployment id: 1 to 200 of [A-Za-z0-9._-], not beginning with a dot")]
+#[error(
+    "{0:?} is no deployment id: 1 to 200 of [A-Za-z0-9._-], not beginning with a dot (booted, staged, rollback and all are kept for a later version)"
+)]
 pub struct DeploymentIdError(String);
+
+/// Words that stand for deployments by their role.
+const RESERVED: [&str; 4] = ["booted", "staged", "rollback", "all"];
 
 impl DeploymentId {
     /// The id's text.

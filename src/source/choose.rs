@@ -66,7 +66,7 @@ pub(super) fn choose(
         .min_by_key(|(at, c)| (c.fit, *at));
     let Some((best, _)) = best else {
         return Err(SourceError::NoPlatform {
-            wanted: platform.clone(),
+            wanted: Box::new(platform.clone()),
             index: format!("index {digest}"),
             origin: origin.to_owned(),
             held: candidates.into_iter().map(|c| c.shown).collect(),

@@ -267,7 +267,6 @@ impl DockerArchive {
     }
 
     /// The member's tar, and its size where it is not compressed.
-    #[expect(clippy::type_complexity, reason = "a reader and a size, used twice")]
     fn open_member(
         &self,
         path: &str,

@@ -151,7 +151,7 @@ impl DocumentError {
 pub struct ManifestDocument {
     /// The config.
     pub config: Descriptor,
-    /// The layers, base first; at least one.
+    /// The layers, base first; an image of metadata alone has none.
     pub layers: Vec<LayerBlob>,
 }
 
@@ -375,9 +375,10 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
             found: raw.config.media_type,
         });
     }
-    match raw.layers.len() {
-        found if found > LAYER_LIMIT => return Err(DocumentError::TooManyLayers { found }),
-        _ => {}
+    if raw.layers.len() > LAYER_LIMIT {
+        return Err(DocumentError::TooManyLayers {
+            found: raw.layers.len(),
+        });
     }
     let layer = |(index, raw): (usize, &RawDescriptor)| {
         let compression = media_type::layer(&raw.media_type, index)?;

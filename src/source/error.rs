@@ -39,7 +39,7 @@ pub enum SourceError {
     #[error("find {wanted} in {index} of {origin}: {}", list("there is", held))]
     NoPlatform {
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The index.
         index: String,
         /// Where.
@@ -79,7 +79,7 @@ pub enum SourceError {
         /// Where.
         origin: String,
         /// What is wrong with it.
-        source: ImageError,
+        source: Box<ImageError>,
     },
     /// A document is unusable.
     #[error("read {what} of {origin}")]
@@ -115,7 +115,7 @@ pub enum SourceError {
         /// Where.
         origin: String,
         /// The policy's line and the way out.
-        source: PolicyError,
+        source: Box<PolicyError>,
     },
     /// skopeo is not installed.
     #[error(
@@ -200,7 +200,7 @@ impl SourceError {
             Self::MissingBlob { .. } | Self::Mismatch { .. } | Self::Damaged { .. } => {
                 Failing::Corrupt
             }
-            Self::Image { source, .. } => match source {
+            Self::Image { source, .. } => match &**source {
                 ImageError::NotThePinned { .. } => Failing::Denied,
                 ImageError::Platform { .. } => Failing::NotFound,
                 other => corrupt(other.is_corrupt()),

@@ -116,9 +116,9 @@ pub enum ImageError {
     #[error("the image is for {found}, but {wanted} is wanted")]
     Platform {
         /// What was asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// What the index or the config says.
-        found: Platform,
+        found: Box<Platform>,
     },
 }
 
@@ -197,8 +197,8 @@ impl ResolvedImage {
             && !platform.accepts(&found)
         {
             return Err(ImageError::Platform {
-                wanted: platform.clone(),
-                found,
+                wanted: Box::new(platform.clone()),
+                found: Box::new(found),
             });
         }
         if parsed.layers.len() != of_config.diff_ids.len() {

@@ -6,12 +6,15 @@
 
 mod archive;
 mod choose;
+mod containers_storage;
+mod credentials;
 mod docker_archive;
 pub mod document;
 mod error;
 mod files;
 mod image;
 mod json;
+mod layer_tar;
 mod layout;
 mod media_type;
 mod policy;
@@ -19,11 +22,13 @@ mod raw_config;
 mod reference;
 mod registry;
 mod skopeo;
+mod skopeo_words;
 mod sources;
 mod spool;
 mod tar_index;
 mod wanted;
 
+pub use containers_storage::ContainersStorage;
 pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{
@@ -38,3 +43,9 @@ pub use skopeo::SkopeoOptions;
 pub use sources::{Found, SourceOptions, Sources};
 pub use spool::Spool;
 pub use wanted::Wanted;
+
+#[cfg(test)]
+#[allow(missing_docs)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -53,11 +53,8 @@ pub enum PolicyError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// It asks for more than can be shown here.
-    #[error(
-        "{} says {requirement} for {scope}, which only an image from its registry can meet; pin the image by @sha256: or by a lock, or pull it from docker://",
-        path.display()
-    )]
+    /// It rejects the image, or asks for what cannot be shown here.
+    #[error("{} says {requirement} for {scope}; {way_out}", path.display())]
     Refused {
         /// The policy.
         path: PathBuf,
@@ -65,6 +62,8 @@ pub enum PolicyError {
         scope: String,
         /// What it asks for.
         requirement: String,
+        /// What to do.
+        way_out: &'static str,
     },
     /// skopeo judged, and said no.
     #[error("{message}; sign the image, or change policy.json")]
@@ -144,6 +143,12 @@ impl HostPolicy {
                 path: self.path.clone(),
                 scope,
                 requirement: requirement.kind.clone(),
+                way_out: match requirement.kind.as_str() {
+                    "reject" => "change the policy, or pin the image by @sha256: or by a lock",
+                    _ => {
+                        "only an image from its registry can show that: pin it by @sha256: or by a lock, or take it from docker://"
+                    }
+                },
             }),
         }
     }
@@ -175,6 +180,33 @@ impl HostPolicy {
             None => ("all images (default)".to_owned(), &self.default),
         }
     }
+}
+
+/// The verdict on an image that a skopeo opened which does not look at policies
+/// by itself: only a policy that accepts anything is a yes. A pin is none here,
+/// as it is none for podman.
+///
+/// # Errors
+/// [`PolicyError`], with the way out.
+pub(super) fn judge_for_old_skopeo(
+    name: &ImageName,
+    policy_paths: &[PathBuf],
+) -> Result<String, PolicyError> {
+    let mut judged = HostPolicy::load(policy_paths)?.judge(name);
+    if let Err(PolicyError::Refused {
+        requirement,
+        way_out,
+        ..
+    }) = &mut judged
+    {
+        *way_out = match requirement.as_str() {
+            "reject" => "change the policy, or take another image",
+            _ => {
+                "the proxy of a skopeo before 1.14 does not check that: install a later one, or copy the image with skopeo to oci: and pin it by @sha256: or by a lock"
+            }
+        };
+    }
+    judged
 }
 
 /// The verdict on an image from a native source (`oci:`, archives,

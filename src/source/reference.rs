@@ -83,7 +83,7 @@ impl FromStr for SourceRef {
             "docker-archive" => {
                 file().map(|(path, reference)| Self::DockerArchive { path, reference })
             }
-            "containers-storage" => storage(rest).map_err(|reason| fail(reason)),
+            "containers-storage" => storage(rest).map_err(fail),
             _ => Err(fail("the transport is not known")),
         }
     }

@@ -1,16 +1,18 @@
 //! `docker://`: registries, through skopeo.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
+    credentials::choose_auth_file,
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
     files::verified,
     image::Documents,
-    skopeo::{Skopeo, SkopeoOptions, choose_auth_file},
+    policy::judge_for_old_skopeo,
+    skopeo::{Session, Skopeo, SkopeoOptions},
     spool::Spool,
 };
 use crate::{
@@ -24,13 +26,15 @@ use crate::{
 /// from then on by the digest of what came. skopeo's proxy, opened on that
 /// digest, decides by the host's policy and serves the blobs; its `GetManifest`
 /// is never asked, for it answers with converted bytes. All that skopeo hands
-/// over is hashed here before it is parsed.
+/// over is hashed here before it is parsed. Proxies before skopeo 1.14 ask no
+/// policy at all: then only one that accepts anything lets the image in.
 ///
 /// The policy is thus asked about `repository@digest`: a scope of policy.json
 /// that names one tag does not apply, that of the repository does.
 #[derive(Debug, Clone)]
 pub struct Registry {
     options: SkopeoOptions,
+    policy_paths: Vec<PathBuf>,
     location: ImageName,
 }
 
@@ -67,8 +71,15 @@ pub enum FetchStep {
 impl Registry {
     /// The repository of `location`, and its tag or digest where what is wanted
     /// does not say another.
-    pub fn new(location: ImageName, options: SkopeoOptions) -> Self {
-        Self { options, location }
+    ///
+    /// The `policy_paths` are read where skopeo's proxy (before 1.14) asks no
+    /// policy and the options name none.
+    pub fn new(location: ImageName, options: SkopeoOptions, policy_paths: Vec<PathBuf>) -> Self {
+        Self {
+            options,
+            policy_paths,
+            location,
+        }
     }
 
     /// Resolves `wanted` here: as the location's digest, the digest of the
@@ -111,18 +122,21 @@ impl Registry {
                 source,
             })?;
 
-        let judged = self.at(&top_digest);
-        let config = runtime.block_on(async {
-            let session = skopeo.open(&judged).await?;
-            blob_in_memory(&session, &manifest.config, &origin).await
+        let opened = self.at(&top_digest);
+        let fetched = runtime.block_on(async {
+            let session = skopeo.open(&opened).await?;
+            let verdict = self.verdict(&session, &opened)?;
+            let config = blob_in_memory(&session, &manifest.config, &origin).await?;
+            Ok::<_, SourceError>((config, verdict))
         });
         runtime.shutdown_background();
+        let (config, verdict) = fetched?;
         let documents = Documents {
             name: wanted.name.clone(),
             indexes: chosen.indexes,
             manifest: chosen.manifest,
-            config: config?,
-            verdict: format!("skopeo accepts {judged} by {}", self.policy()),
+            config,
+            verdict,
         };
         wanted.resolved(documents, &origin)
     }
@@ -230,11 +244,27 @@ impl Registry {
         format!("docker://{}@{digest}", self.location.repository())
     }
 
-    fn policy(&self) -> String {
-        match &self.options.policy {
-            Some(path) => path.display().to_string(),
-            None => "the host's policy".to_owned(),
+    /// Why the image that was opened is accepted; a skopeo that does not ask the
+    /// policy is not believed to have done so.
+    fn verdict(&self, session: &Session, opened: &str) -> Result<String, SourceError> {
+        let own = self.options.policy.as_slice();
+        if session.has_judged {
+            let policy = match own {
+                [path] => path.display().to_string(),
+                _ => "the host's policy".to_owned(),
+            };
+            return Ok(format!("skopeo accepts {opened} by {policy}"));
         }
+        let paths = if own.is_empty() {
+            &self.policy_paths
+        } else {
+            own
+        };
+        judge_for_old_skopeo(&self.location, paths).map_err(|source| SourceError::Denied {
+            wanted: opened.to_owned(),
+            origin: "its registry".to_owned(),
+            source: Box::new(source),
+        })
     }
 
     fn skopeo(&self, auth_file: Option<&Path>) -> Result<Skopeo<'_>, SourceError> {
@@ -247,7 +277,7 @@ impl Registry {
 }
 
 async fn blob_in_memory(
-    session: &super::skopeo::Session,
+    session: &Session,
     blob: &Descriptor,
     origin: &str,
 ) -> Result<Vec<u8>, SourceError> {

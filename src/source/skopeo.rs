@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -19,6 +19,7 @@ use super::{
     Failing, SourceError,
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
     policy::PolicyError,
+    skopeo_words::{classify, message_of},
 };
 use crate::{error::Doing, sys::Leash};
 
@@ -152,6 +153,7 @@ impl Skopeo<'_> {
             .map_err(|error| proxy_failed(DOING, reference, &error))?;
         Ok(Session {
             image,
+            has_judged: has_judged(proxy.protocol_version()),
             proxy,
             reference: reference.to_owned(),
             idle: self.options.idle,
@@ -180,6 +182,8 @@ impl Skopeo<'_> {
 
 /// An image that is open in a proxy. Dropping it kills the proxy.
 pub(super) struct Session {
+    /// Whether skopeo has asked the policy before it opened the image.
+    pub(super) has_judged: bool,
     image: OpenedImage,
     proxy: ImageProxy,
     reference: String,
@@ -226,6 +230,16 @@ impl Session {
     }
 }
 
+/// Proxies before protocol 0.2.6 (skopeo 1.14) open any image and never look at
+/// a policy (skopeo-experimental-image-proxy(1), "protocol history"; measured
+/// on 1.9.3, which opens what policy.json rejects).
+fn has_judged(protocol: &impl std::fmt::Display) -> bool {
+    let text = protocol.to_string();
+    let mut parts = text.split('.').map(|part| part.parse::<u64>().ok());
+    let parts = [parts.next(), parts.next(), parts.next()].map(Option::flatten);
+    parts >= [Some(0), Some(2), Some(6)]
+}
+
 async fn read_at_most(reader: Option<impl AsyncRead + Unpin>, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut reader) = reader {
@@ -268,7 +282,7 @@ fn failed(doing: &'static str, reference: &str, message: String) -> SourceError 
         return SourceError::Denied {
             wanted: reference.to_owned(),
             origin: "its registry".to_owned(),
-            source: PolicyError::Skopeo { message },
+            source: Box::new(PolicyError::Skopeo { message }),
         };
     }
     SourceError::Skopeo {
@@ -279,117 +293,23 @@ fn failed(doing: &'static str, reference: &str, message: String) -> SourceError 
     }
 }
 
-/// What skopeo means: older ones say it in words only, and all say it in Go's
-/// English whatever the locale.
-fn classify(message: &str) -> Failing {
-    const MEANINGS: [(Failing, &[&str]); 5] = [
-        (
-            Failing::Denied,
-            &[
-                "rejected by policy",
-                "Source image rejected",
-                "A signature was required",
-                "Signature for identity",
-                "None of the signatures were accepted",
-            ],
-        ),
-        (
-            Failing::Corrupt,
-            &[
-                "corrupted blob",
-                "does not match",
-                "did not match",
-                "Digest mismatch",
-            ],
-        ),
-        (
-            Failing::NotFound,
-            &[
-                "manifest unknown",
-                "name unknown",
-                "repository name not known",
-                "blob unknown",
-                "404",
-            ],
-        ),
-        (
-            Failing::Unauthorised,
-            &[
-                "unauthorized",
-                "authentication required",
-                "requested access to the resource is denied",
-                "invalid username/password",
-                "403",
-            ],
-        ),
-        (
-            Failing::Transient,
-            &[
-                "connection refused",
-                "connection reset",
-                "no such host",
-                "no route to host",
-                "network is unreachable",
-                "server misbehaving",
-                "timeout",
-                "deadline exceeded",
-                "unexpected EOF",
-                ": EOF",
-                "broken pipe",
-                "toomanyrequests",
-                "429",
-                "status 5",
-                "500 ",
-                "502",
-                "503",
-                "504",
-                "unexpectedly exited",
-            ],
-        ),
-    ];
-    let meaning = MEANINGS
-        .iter()
-        .find(|(_, words)| words.iter().any(|words| message.contains(words)));
-    meaning.map_or(Failing::Other, |(failing, _)| *failing)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// skopeo's message without its log line: `time=".." level=fatal msg=".."`.
-fn message_of(text: &str) -> String {
-    let text = text.trim();
-    let quoted = text.rsplit_once("msg=\"").map(|(_, rest)| rest);
-    match quoted.and_then(|rest| rest.strip_suffix('"')) {
-        Some(message) => message.replace("\\\"", "\""),
-        None => text.to_owned(),
-    }
-}
-
-/// The first of `files` that holds any credentials.
-pub(super) fn choose_auth_file<'a>(
-    files: impl Iterator<Item = &'a Path>,
-) -> Result<Option<PathBuf>, SourceError> {
-    for path in files {
-        match std::fs::read(path).doing("read", path) {
-            Ok(bytes) if has_credentials(&bytes) => return Ok(Some(path.to_owned())),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+    #[test]
+    fn old_proxies_do_not_judge() {
+        for (version, judges) in [
+            ("0.2.3", false),
+            ("0.2.5", false),
+            ("0.2.6", true),
+            ("0.2.10", true),
+            ("0.3.0", true),
+            ("1.0.0", true),
+            ("", false),
+            ("x.y.z", false),
+        ] {
+            assert_eq!(has_judged(&version), judges, "{version}");
         }
-    }
-    Ok(None)
-}
-
-/// Whether a file of credentials has any; what is no JSON object counts as
-/// having some, so that skopeo complains about it.
-fn has_credentials(bytes: &[u8]) -> bool {
-    if bytes.trim_ascii().is_empty() {
-        return false;
-    }
-    match serde_json::from_slice(bytes) {
-        Ok(serde_json::Value::Object(fields)) => fields.values().any(|value| match value {
-            serde_json::Value::Object(entries) => !entries.is_empty(),
-            serde_json::Value::String(text) => !text.is_empty(),
-            _ => false,
-        }),
-        _ => true,
     }
 }

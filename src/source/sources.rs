@@ -3,12 +3,14 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    DockerArchive, LayerData, Layout, ResolvedImage, SourceError, SourceRef, Wanted,
+    ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError, SourceRef,
+    Wanted,
     policy::judge_native,
     registry::{FetchStep, Registry},
     skopeo::SkopeoOptions,
     spool::Spool,
 };
+use crate::name::ImageName;
 
 /// What all sources need to know of the host. The library reads no environment:
 /// whoever calls it fills this in.
@@ -17,7 +19,8 @@ pub struct SourceOptions {
     /// Where compressed archives are decompressed to, as unnamed files.
     pub spool_dir: PathBuf,
     /// Where the host's policy.json may be, in order: the user's, then
-    /// `/etc/containers/policy.json`. For native sources; skopeo has its own.
+    /// `/etc/containers/policy.json`. For native sources, and for a skopeo before
+    /// 1.14; later ones find it themselves.
     pub policy_paths: Vec<PathBuf>,
     /// How skopeo is run.
     pub skopeo: SkopeoOptions,
@@ -34,6 +37,7 @@ pub struct Sources {
 /// One opened source.
 #[derive(Debug)]
 enum Source {
+    ContainersStorage(ContainersStorage),
     Layout(Layout),
     DockerArchive(DockerArchive),
     Registry(Registry),
@@ -80,10 +84,7 @@ impl Sources {
         }
         let source = match &wanted.source {
             Some(reference) => Source::open(reference, &self.options)?,
-            None => Source::Registry(Registry::new(
-                wanted.name.clone(),
-                self.options.skopeo.clone(),
-            )),
+            None => Source::registry(&wanted.name, &self.options),
         };
         let image = source.resolve(wanted)?;
         self.accept(wanted, image, Arc::new(source))
@@ -104,7 +105,7 @@ impl Sources {
                 SourceError::Denied {
                     wanted: wanted.name.to_string(),
                     origin: origin.clone(),
-                    source,
+                    source: Box::new(source),
                 }
             })?;
             image.with_verdict(verdict)
@@ -122,9 +123,7 @@ impl Source {
     fn open(reference: &SourceRef, options: &SourceOptions) -> Result<Self, SourceError> {
         let spool_dir = &options.spool_dir;
         Ok(match reference {
-            SourceRef::Docker(name) => {
-                Self::Registry(Registry::new(name.clone(), options.skopeo.clone()))
-            }
+            SourceRef::Docker(name) => Self::registry(name, options),
             SourceRef::Oci { path, reference } => {
                 Self::Layout(Layout::open_dir(path, reference.as_deref())?)
             }
@@ -134,17 +133,26 @@ impl Source {
             SourceRef::DockerArchive { path, reference } => {
                 Self::DockerArchive(DockerArchive::open(path, reference.as_deref(), spool_dir)?)
             }
-            SourceRef::ContainersStorage { .. } => {
-                return Err(SourceError::Unsupported {
-                    origin: reference.to_string(),
-                    reason: "containers-storage: is not read yet".into(),
-                });
-            }
+            SourceRef::ContainersStorage {
+                path,
+                driver,
+                reference,
+            } => Self::ContainersStorage(ContainersStorage::open(
+                path.as_deref(),
+                driver.as_deref(),
+                reference.as_deref(),
+            )?),
         })
+    }
+
+    fn registry(name: &ImageName, options: &SourceOptions) -> Self {
+        let (skopeo, policies) = (options.skopeo.clone(), options.policy_paths.clone());
+        Self::Registry(Registry::new(name.clone(), skopeo, policies))
     }
 
     fn origin(&self) -> String {
         match self {
+            Self::ContainersStorage(storage) => storage.origin().to_owned(),
             Self::Layout(layout) => layout.origin().to_owned(),
             Self::DockerArchive(archive) => archive.origin().to_owned(),
             Self::Registry(registry) => registry.origin(),
@@ -153,6 +161,7 @@ impl Source {
 
     fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError> {
         match self {
+            Self::ContainersStorage(storage) => storage.resolve(wanted),
             Self::Layout(layout) => layout.resolve(wanted),
             Self::DockerArchive(archive) => archive.resolve(wanted),
             Self::Registry(registry) => registry.resolve(wanted),
@@ -161,6 +170,7 @@ impl Source {
 
     fn find(&self, wanted: &Wanted) -> Result<Option<ResolvedImage>, SourceError> {
         match self {
+            Self::ContainersStorage(storage) => storage.find(wanted),
             Self::Layout(layout) => layout.find(wanted),
             Self::DockerArchive(archive) => archive.find(wanted),
             Self::Registry(registry) => registry.find(wanted),
@@ -224,6 +234,7 @@ impl Found {
         spool: Option<&Spool>,
     ) -> Result<LayerData, SourceError> {
         match (&*self.source, spool) {
+            (Source::ContainersStorage(storage), _) => storage.open_layer(&self.image, index),
             (Source::Layout(layout), _) => layout.open_layer(&self.image, index),
             (Source::DockerArchive(archive), _) => archive.open_layer(&self.image, index),
             (Source::Registry(registry), Some(spool)) => {

@@ -54,7 +54,7 @@ impl Wanted {
         SourceError::Image {
             wanted: self.name.to_string(),
             origin: origin.to_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc};
 use super::{
     Dropped, EntryFault, EntryKind, EntryName, LayerEntry, SquashError, acl,
     resolve::Walk,
-    sanitize::{WHITEOUT, sanitize},
+    sanitize::{WHITEOUT, check_xattrs, sanitize},
     tree::{Directory, Inode, InodeContent, Metadata, Node},
 };
 use crate::name::Mtime;
@@ -177,8 +177,7 @@ impl LayerDiff {
             return Err(EntryFault::RootNotADirectory);
         }
         let metadata = sanitize(metadata, &kind, &mut self.dropped)?;
-        overlay_metadata(&mut self.dirs[ROOT].metadata, metadata);
-        Ok(())
+        overlay_metadata(&mut self.dirs[ROOT].metadata, metadata)
     }
 
     fn place_directory(
@@ -192,8 +191,7 @@ impl LayerDiff {
             _ => self.make_directory(parent, base, true)?,
         };
         self.dirs[id].wanted = true;
-        overlay_metadata(&mut self.dirs[id].metadata, metadata);
-        Ok(())
+        overlay_metadata(&mut self.dirs[id].metadata, metadata)
     }
 
     /// A new directory in place of whatever stood there, with the metadata
@@ -262,7 +260,7 @@ impl LayerDiff {
                 // chown(2) takes file capabilities away
                 linked.metadata.xattrs.remove(&b"security.capability"[..]);
             }
-            overlay_metadata(&mut linked.metadata, metadata);
+            overlay_metadata(&mut linked.metadata, metadata)?;
         }
         self.put(dir, base, node);
         Ok(())
@@ -293,11 +291,12 @@ impl LayerDiff {
 
 /// Applies a header to a file that is there already: extended attributes are
 /// only ever added, all else is replaced.
-fn overlay_metadata(old: &mut Metadata, new: Metadata) {
+fn overlay_metadata(old: &mut Metadata, new: Metadata) -> Result<(), EntryFault> {
     let xattrs = std::mem::take(&mut old.xattrs);
     let added = new.xattrs;
     *old = Metadata { xattrs, ..new };
     acl::set_list(old);
     old.xattrs.extend(added);
     acl::set_mode(old);
+    check_xattrs(old)
 }

@@ -1,6 +1,9 @@
 //! Why layers cannot be squashed.
 
-use super::{EntryName, MAX_DEPTH};
+use super::{
+    EntryName, MAX_DEPTH,
+    sanitize::{MAX_XATTR_BYTES, MAX_XATTRS},
+};
 
 /// Why a layer cannot be squashed. The chain is as it was before the layer.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +63,18 @@ pub enum EntryFault {
     /// A symlink without a target or with one no system call takes.
     #[error("the symlink's target is empty, longer than 4095 bytes or has a NUL")]
     BadSymlink,
-    /// An extended attribute that no file can carry.
-    #[error("the extended attribute {0:?} has a name over 255 bytes or a value over 65536")]
+    /// An extended attribute that no file of a set image can carry.
+    #[error("the extended attribute {0:?} has a name over 255 bytes or a value over 65535")]
     XattrTooLarge(String),
+    /// More extended attributes than one inode of a set image can carry.
+    #[error(
+        "its {count} extended attributes have {bytes} bytes: an inode takes {MAX_XATTRS} \
+         with {MAX_XATTR_BYTES} bytes"
+    )]
+    TooManyXattrs {
+        /// How many there are.
+        count: usize,
+        /// Bytes of their names and values.
+        bytes: usize,
+    },
 }

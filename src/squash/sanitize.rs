@@ -30,6 +30,14 @@ pub(super) const WHITEOUT: Device = Device { major: 0, minor: 0 };
 /// The last second whose nanoseconds since 1970 fit 63 bits: in 2262.
 const MAX_NANOS: i128 = i64::MAX as i128;
 
+/// EROFS counts a value's bytes in 16 bits, one less than Linux allows.
+const MAX_XATTR_VALUE: usize = 65535;
+/// EROFS counts an inode's shared attributes in 8 bits; composefs adds some.
+pub(super) const MAX_XATTRS: usize = 250;
+/// EROFS counts an inode's attributes in 16 bits, as words of 4 bytes; this
+/// leaves room for their headers, and for composefs's own.
+pub(super) const MAX_XATTR_BYTES: usize = 250 << 10;
+
 /// What a file keeps of a header's metadata.
 ///
 /// # Errors
@@ -54,7 +62,7 @@ pub(super) fn sanitize(
             dropped.selinux_xattrs += 1;
         } else if !settable(name, kind) {
             dropped.unsettable_xattrs += 1;
-        } else if name.len() > 255 || value.len() > 65536 {
+        } else if name.len() > 255 || value.len() > MAX_XATTR_VALUE {
             fault = Some(EntryFault::XattrTooLarge(
                 String::from_utf8_lossy(&name[..name.len().min(255)]).into_owned(),
             ));
@@ -65,8 +73,22 @@ pub(super) fn sanitize(
     });
     match fault {
         Some(fault) => Err(fault),
-        None => Ok(metadata),
+        None => check_xattrs(&metadata).map(|()| metadata),
     }
+}
+
+/// Whether one inode can carry all of a file's extended attributes.
+///
+/// # Errors
+/// [`EntryFault::TooManyXattrs`].
+pub(super) fn check_xattrs(metadata: &Metadata) -> Result<(), EntryFault> {
+    let xattrs = &metadata.xattrs;
+    let lengths = xattrs.iter().map(|(name, value)| name.len() + value.len());
+    let (count, bytes) = (xattrs.len(), lengths.sum());
+    if count > MAX_XATTRS || bytes > MAX_XATTR_BYTES {
+        return Err(EntryFault::TooManyXattrs { count, bytes });
+    }
+    Ok(())
 }
 
 /// Whether Linux keeps an attribute of this name on a file of this kind.

@@ -1,9 +1,16 @@
 //! Locks between processes.
 
-use std::{fs::File, io, os::fd::AsFd, path::Path};
+use std::{
+    fs::File,
+    io,
+    os::fd::AsFd,
+    path::Path,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, fcntl_lock, flock},
     io::Errno,
 };
 
@@ -32,6 +39,35 @@ fn try_flock(fd: impl AsFd) -> io::Result<bool> {
             Err(Errno::WOULDBLOCK) => return Ok(false),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A shared fcntl(2) record lock on a whole file, as containers-storage takes
+/// it to read; held until dropped.
+///
+/// Such locks belong to the process: another of this process on the same file
+/// ends with the first that is dropped, which for a reader is a risk it takes.
+#[derive(Debug)]
+pub struct ReadLock(#[expect(dead_code, reason = "open means locked")] File);
+
+impl ReadLock {
+    /// Locks `file`, waiting no longer than `limit`; nothing if a writer keeps it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn shared(file: File, limit: Duration) -> io::Result<Option<Self>> {
+        let begun = Instant::now();
+        loop {
+            match fcntl_lock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Ok(Some(Self(file))),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::ACCESS) if begun.elapsed() < limit => {
+                    sleep(Duration::from_millis(20));
+                }
+                Err(Errno::AGAIN | Errno::ACCESS) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ pub use file::{
     link_tmpfile, lock_shared, names_in, open_dir, open_file_at, open_tmpfile, read_link_at,
     remove_at, rename_at, reopen_read_only, symlink_at, sync_filesystem, trusted_owner,
 };
-pub use lock::DirLock;
+pub use lock::{DirLock, ReadLock};
 pub use mount::{
     MountError, Overlay, Unmount, mount_empty_tmpfs, mount_erofs, mount_overlay, seal_and_attach,
     unmount,

@@ -184,10 +184,13 @@ pub fn mount_overlay(overlay: &Overlay<'_>) -> Result<OwnedFd, MountError> {
     Ok(mounted)
 }
 
+/// Tells a context which layers to take, in one of the forms.
+type Layers<'a> = dyn Fn(&Context) -> Result<(), MountError> + 'a;
+
 fn mount_overlay_forms(overlay: &Overlay<'_>, metadata: &Path) -> Result<OwnedFd, MountError> {
     let metadata = metadata.to_string_lossy();
     let objects = proc_path(&overlay.objects);
-    let forms: [&dyn Fn(&Context) -> Result<(), MountError>; 3] = [
+    let forms: [&Layers<'_>; 3] = [
         &|context| {
             context.set("lowerdir+", &metadata)?;
             context.set("datadir+", &objects)
@@ -212,10 +215,7 @@ fn mount_overlay_forms(overlay: &Overlay<'_>, metadata: &Path) -> Result<OwnedFd
     })
 }
 
-fn try_overlay(
-    overlay: &Overlay<'_>,
-    layers: &dyn Fn(&Context) -> Result<(), MountError>,
-) -> Result<OwnedFd, MountError> {
+fn try_overlay(overlay: &Overlay<'_>, layers: &Layers<'_>) -> Result<OwnedFd, MountError> {
     let context = Context::open("overlay")?;
     context.flag("ro")?;
     context.set("source", &overlay.source)?;

@@ -134,7 +134,14 @@ pub(super) struct Fields<'a> {
 
 impl Fields<'_> {
     pub(super) fn u32(&self, field: &'static str, value: i64) -> Result<u32, TarError> {
-        u32::try_from(value).map_err(|_| TarError::OutOfRange {
+        self.below(1 << 32, field, value)
+    }
+
+    fn below(&self, end: u64, field: &'static str, value: i64) -> Result<u32, TarError> {
+        let number = u32::try_from(value)
+            .ok()
+            .filter(|number| u64::from(*number) < end);
+        number.ok_or_else(|| TarError::OutOfRange {
             offset: self.offset,
             name: lossy(self.name),
             field,
@@ -151,8 +158,8 @@ impl Fields<'_> {
 
     fn device(&self, header: &Header) -> Result<Device, TarError> {
         Ok(Device {
-            major: self.u32("major device number", header.major)?,
-            minor: self.u32("minor device number", header.minor)?,
+            major: self.below(1 << 12, "major device number", header.major)?,
+            minor: self.below(1 << 20, "minor device number", header.minor)?,
         })
     }
 

@@ -1,0 +1,160 @@
+//! The direction of imports and the size of files, as the design sets them.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What one file says that its place forbids, each with its line.
+fn violations(path: &str, text: &str) -> Vec<String> {
+    let folder = path.split('/').next().unwrap_or_default();
+    let mut found = Vec::new();
+    let production = production_lines(text);
+    for (number, line) in &production {
+        let code = line.split("//").next().unwrap_or_default();
+        let mut forbid = |what: &str, allowed: bool| {
+            if !allowed && has_word(code, what) {
+                found.push(format!(
+                    "{path}:{number}: {what} has no place here: {}",
+                    line.trim()
+                ));
+            }
+        };
+        forbid(
+            "composefs",
+            folder == "repo" || code.contains("\"composefs\""),
+        );
+        forbid("rustix", folder == "sys");
+        forbid("unsafe", folder == "sys");
+        forbid("tokio", folder == "source" || folder == "repo");
+        for print in ["println", "eprintln", "print", "eprint"] {
+            forbid(&format!("{print}!"), folder == "cli");
+        }
+        forbid(
+            "std::env",
+            folder == "cli" || folder == "main.rs" || code.contains("env::consts"),
+        );
+        let pure = matches!(folder, "name" | "squash" | "store_tree")
+            || path == "bound/unit.rs"
+            || path.starts_with("import/tar");
+        for impure in [
+            "crate::repo",
+            "crate::sys",
+            "crate::source",
+            "crate::deployment",
+            "std::fs",
+        ] {
+            forbid(impure, !pure);
+        }
+        for upward in ["bound", "source", "import", "sink", "deployment", "cli"] {
+            forbid(
+                &format!("crate::{upward}"),
+                !matches!(folder, "name" | "repo" | "sys" | "squash" | "store_tree"),
+            );
+        }
+        for ours in ["crate::squash", "crate::store_tree", "crate::error"] {
+            forbid(ours, folder != "name");
+        }
+        forbid("crate::cli", folder == "cli" || folder == "main.rs");
+    }
+    let lines = production.len();
+    let most = if folder == "main.rs" { 40 } else { 700 };
+    if lines > most {
+        found.push(format!(
+            "{path}: {lines} lines, more than {most} without its tests"
+        ));
+    }
+    found
+}
+
+fn has_word(code: &str, what: &str) -> bool {
+    let word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    code.match_indices(what).any(|(at, _)| {
+        let bytes = code.as_bytes();
+        let before = at.checked_sub(1).and_then(|at| bytes.get(at));
+        let open = what.ends_with([':', '_']);
+        !word(before) && (open || !word(bytes.get(at + what.len())))
+    })
+}
+
+/// The numbered lines in front of the tests.
+fn production_lines(text: &str) -> Vec<(usize, &str)> {
+    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    lines
+        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+        .collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn is_test(path: &Path) -> bool {
+    let text = path.to_string_lossy();
+    text.contains("/tests/") || text.ends_with("tests.rs") || text.ends_with("testing.rs")
+}
+
+#[test]
+fn the_house_is_in_order() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    files.retain(|path| !is_test(path));
+    let mut found = Vec::new();
+    let mut sizes = Vec::new();
+    for path in &files {
+        let text = fs::read_to_string(path).unwrap();
+        let name = path
+            .strip_prefix(&src)
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        found.extend(violations(&name, &text));
+        sizes.push(production_lines(&text).len());
+    }
+    sizes.sort_unstable();
+    println!(
+        "{} files, median {} lines, largest {}",
+        sizes.len(),
+        sizes[sizes.len() / 2],
+        sizes[sizes.len() - 1]
+    );
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn disorder_is_seen() {
+    for (path, text) in [
+        ("sink/x.rs", "use composefs::repository::Repository;"),
+        ("repo/x.rs", "use rustix::fs;"),
+        ("bound/scan.rs", "unsafe { x() }"),
+        ("deployment/x.rs", "tokio::spawn(x)"),
+        ("import/x.rs", "    eprintln!(\"x\");"),
+        ("source/x.rs", "let home = std::env::var(\"HOME\");"),
+        ("squash/x.rs", "use crate::repo::Repo;"),
+        ("store_tree/x.rs", "use std::fs;"),
+        ("name/x.rs", "use crate::squash::EntryName;"),
+        ("repo/x.rs", "use crate::deployment::status;"),
+        ("deployment/x.rs", "use crate::cli::Output;"),
+        ("sys/x.rs", &"\n".repeat(701)),
+        ("main.rs", &"\n".repeat(41)),
+    ] {
+        assert!(!violations(path, text).is_empty(), "{path}: {text}");
+    }
+    for (path, text) in [
+        ("repo/x.rs", "use composefs::repository::Repository;"),
+        ("sink/x.rs", "// composefs is named in prose only"),
+        ("name/x.rs", "#[cfg(test)]\nuse std::fs;"),
+    ] {
+        assert_eq!(violations(path, text), Vec::<String>::new());
+    }
+}
