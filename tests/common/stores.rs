@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+use serde_json::Value;
+
 use super::{describe, image::Image, output, podman::Podman, project, text};
 
 /// A containers-storage directory with `images`, each under its name, filled
@@ -54,24 +56,27 @@ pub fn bind_read_only(from: &Path, at: &Path) {
 }
 
 /// Every layer prefix of `store` must equal podman's view of it in
-/// `reference`. `made_up` are the directories that no layer describes.
+/// `reference`. `made_up` lists, for every length of the chain, the directories
+/// that no layer describes; the last list stands for all longer ones.
 ///
 /// # Panics
 /// With the differences.
 #[track_caller]
-pub fn assert_prefixes_equal(reference: &Path, store: &Path, made_up: &[&str]) {
-    let mut command = Command::new("python3");
-    command.arg(project().join("tests/oracle/prefixes.py"));
+pub fn assert_prefixes_equal(reference: &Path, store: &Path, made_up: &Value) {
     let mut list = tempfile::NamedTempFile::new().unwrap();
-    if !made_up.is_empty() {
-        list.write_all(made_up.join("\n").as_bytes()).unwrap();
-        command.arg("--made-up").arg(list.path());
-    }
+    list.write_all(made_up.to_string().as_bytes()).unwrap();
+    let mut command = Command::new("python3");
+    command
+        .arg(project().join("tests/oracle/prefixes.py"))
+        .arg("--made-up")
+        .arg(list.path());
     if loses_empty_xattrs() {
         command.arg("--empty-xattrs-lost");
     }
     let output = output(command.args([reference, store]));
     assert!(output.status.success(), "{}", describe(&command, &output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(" 0 differences"), "nothing was compared");
 }
 
 /// Whether this machine's podman drops xattrs with an empty value: 4.3.1 does.

@@ -6,8 +6,9 @@
 REFERENCE is a containers-storage directory (overlay driver) into which podman
 or skopeo copied the images; STORE the store to judge. For each layer of STORE,
 `overlay/<layer>/diff` must equal what overlayfs shows of that layer and its
-parents in REFERENCE. The options are those of compare.py. Needs root, and
-python3 only.
+parents in REFERENCE. The options are those of compare.py, but that FILE holds
+such a list for every length of a chain; the last stands for all longer ones.
+Needs root, and python3 only.
 Exit status: 0 all equal, 1 something differs, 2 usage.
 """
 
@@ -66,22 +67,36 @@ def overlay_view(graph_root, layer):
             libc.umount2(os.fsencode(view), detach)
 
 
+def depths(layers):
+    """Layer ID -> how many layers lie below it."""
+    parents = {layer["id"]: layer.get("parent") for layer in layers}
+    found = {}
+    for layer in parents:
+        above, depth = layer, -1
+        while above:
+            above, depth = parents[above], depth + 1
+        found[layer] = depth
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    compare.add_exceptions(parser)
+    parser.add_argument("--made-up", metavar="FILE")
+    parser.add_argument("--empty-xattrs-lost", action="store_true")
     parser.add_argument("reference")
     parser.add_argument("store")
     args = parser.parse_args()
-    with open(os.path.join(args.store, "overlay-layers", "layers.json")) as file:
-        layers = [entry["id"] for entry in json.load(file)]
+    made_up = compare.json_file(args.made_up) if args.made_up else [[]]
+    layers = compare.json_file(os.path.join(args.store, "overlay-layers", "layers.json"))
     total = 0
-    for layer in layers:
+    for layer, depth in depths(layers).items():
         diff = os.fsencode(os.path.join(args.store, "overlay", layer, "diff"))
+        excepted = set(map(os.fsencode, made_up[min(depth, len(made_up) - 1)]))
         count = 0
         with overlay_view(args.reference, layer) as view:
             view = os.fsencode(view)
             entries = len(compare.walk(view))
-            for line in compare.compare(view, diff, *compare.exceptions(args)):
+            for line in compare.compare(view, diff, excepted, args.empty_xattrs_lost):
                 count += 1
                 if count <= 50:
                     print(f"{layer[:12]} {line}")
