@@ -199,6 +199,20 @@ fn a_gc_between_two_images_of_one_sync_takes_nothing() {
 }
 
 #[test]
+fn the_first_object_of_a_repository_may_be_large() {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    let large = tar(&[("large", &content(5, (3 << 20) + 1))]);
+    layout.image("v1", &[LayerBlob::plain(&large)]);
+    let arg = layout.arg("localhost/large:1", "v1");
+    host.ok(&["sync", "--deployment", "d", "--image", &arg]);
+    host.gc();
+    let view = RepoView::open(&host.path("repo")).unwrap();
+    let set = view.set(&"d".parse().unwrap()).unwrap().unwrap();
+    view.check_object(&set.set_image).unwrap();
+}
+
+#[test]
 fn bootcs_upgrade_passes_over_our_sets() {
     let host = Host::new();
     let mut layout = Layout::new(&host.path("layout"));
