@@ -1,6 +1,8 @@
 //! Damaged, lying and hostile images: each is a clear error with the exit
 //! status that is documented for it, and leaves the repository sound.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
+
 #[path = "common/host.rs"]
 mod host;
 #[path = "common/layout.rs"]

@@ -397,7 +397,7 @@ fn squash_is_what_overlayfs_shows() {
     };
     let oracle = RefCell::new(oracle);
     let cases = if std::env::var_os("BOUNDSTORE_LONG").is_some() {
-        2000
+        1000
     } else {
         200
     };

@@ -39,7 +39,10 @@ impl<R: Read> Read for Hashed<R> {
 
 /// The blob as it comes, shared with what decompresses it.
 #[derive(Clone)]
-struct Blob(Rc<RefCell<Hashed<io::Take<Box<dyn Read>>>>>);
+struct Blob(Rc<RefCell<RawBlob>>);
+
+/// The source's own reader, hashed.
+type RawBlob = Hashed<io::Take<Box<dyn Read>>>;
 
 impl Read for Blob {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -93,8 +93,10 @@ impl Write for ObjectWriter<'_> {
         } else if self.buffer.len() + bytes.len() <= BUFFERED {
             self.buffer.extend_from_slice(bytes);
         } else {
-            let mut file =
-                sys::open_tmpfile(self.repo.fd(), "objects").map_err(io::Error::other)?;
+            let mut file = self
+                .repo
+                .tmpfile("objects".as_ref())
+                .map_err(io::Error::other)?;
             file.write_all(&self.buffer)?;
             file.write_all(bytes)?;
             self.buffer = Vec::new();
@@ -134,13 +136,7 @@ impl ObjectWriter<'_> {
         let file = match self.file {
             Some(file) => file,
             None => {
-                let mut file = match sys::open_tmpfile(self.repo.fd(), folder) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                        sys::create_dir_all_at(self.repo.fd(), folder)?;
-                        sys::open_tmpfile(self.repo.fd(), folder)?
-                    }
-                    other => other?,
-                };
+                let mut file = self.repo.tmpfile(folder)?;
                 file.write_all(buffer).doing("write", &path)?;
                 file
             }
@@ -184,6 +180,17 @@ fn is_wrong_type(error: &PathError) -> bool {
 }
 
 impl Repo {
+    /// An unnamed file in a folder, which is made where it is not there yet.
+    fn tmpfile(&self, folder: &Path) -> Result<File, PathError> {
+        match sys::open_tmpfile(self.fd(), folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                sys::create_dir_all_at(self.fd(), folder)?;
+                sys::open_tmpfile(self.fd(), folder)
+            }
+            opened => opened,
+        }
+    }
+
     fn link_object(&self, file: File, id: &ObjectId, path: &Path) -> Result<(), RepoError> {
         let file = if self.view.is_secure() {
             let file = sys::reopen_read_only(file)?;

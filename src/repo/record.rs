@@ -45,8 +45,10 @@ impl FromStr for DeploymentId {
 
     fn from_str(text: &str) -> Result<Self, DeploymentIdError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let valid =
-            (1..=200).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(plain);
+        let valid = (1..=200).contains(&text.len())
+            && !text.starts_with('.')
+            && text.bytes().all(plain)
+            && !RESERVED.contains(&text);
         if valid {
             Ok(Self(text.to_owned()))
         } else {
