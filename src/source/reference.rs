@@ -109,6 +109,9 @@ fn storage(text: &str) -> Result<SourceRef, &'static str> {
         Some(rest) => rest.split_once(']').ok_or("the [ is not closed")?,
         None => ("", text),
     };
+    if reference.starts_with('[') {
+        return Err("no reference starts with [");
+    }
     // [driver@graphroot+runroot:options]: runroot and options change nothing
     // for a reader.
     let (driver, root) = match spec.split_once('@') {
@@ -218,6 +221,7 @@ mod tests {
             "dir:/x",
             "containers-storage:[overlay@rel]x",
             "containers-storage:[/s",
+            "containers-storage:[][/s]x",
         ] {
             let text = bad.parse::<SourceRef>().unwrap_err().to_string();
             assert!(text.contains("oci-archive:FILE"), "{text}");

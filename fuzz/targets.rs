@@ -1,0 +1,204 @@
+//! What is fuzzed: everything that reads bytes which others made. Each target
+//! takes any bytes, must not panic, and checks what must hold of the result.
+//!
+//! The fuzz targets call these, and so does `tests/fuzz_bounded.rs`.
+
+use std::{io::Write, sync::Arc};
+
+use boundstore::{
+    bound::{UnitKind, asked_image, parse_unit},
+    import::tar::squash_tar_layers,
+    name::ImageName,
+    source::{SourceRef, document},
+    squash::{
+        EntryName,
+        tree::{Device, Directory, InodeContent, Metadata, Node},
+    },
+    store_tree::{
+        self, parse_images_json, parse_layers_json,
+        tar_split::{TarSplitItem, TarSplitReader},
+    },
+};
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+/// Every target by name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("unit", unit),
+    ("image_name", image_name),
+    ("source_ref", source_ref),
+    ("manifest", manifest),
+    ("config", config),
+    ("index", index),
+    ("entry_name", entry_name),
+    ("layers", layers),
+    ("tar_split", tar_split),
+    ("store_json", store_json),
+];
+
+/// Quadlet units.
+pub fn unit(bytes: &[u8]) {
+    if let Ok(unit) = parse_unit(bytes) {
+        for assignment in unit.assignments() {
+            assert!(!assignment.key.is_empty());
+            assert!(!assignment.value.contains(['\0', '\n', '\r']));
+        }
+    }
+    for kind in [UnitKind::Image, UnitKind::Container] {
+        if let Ok(asked) = asked_image(kind, bytes) {
+            assert_full(&asked.name.name);
+            assert!(parse_unit(bytes).is_ok());
+        }
+    }
+}
+
+/// Image names.
+pub fn image_name(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(normalised) = ImageName::normalise(text) {
+        assert_full(&normalised.name);
+    }
+}
+
+/// A full name is its own full name.
+fn assert_full(name: &ImageName) {
+    let text = name.to_string();
+    let again = ImageName::normalise(&text).expect("a full name is a name");
+    assert!(!again.was_short, "{text}");
+    assert_eq!(&again.name, name);
+    assert!(name.tag().is_some() != name.pinned().is_some());
+}
+
+/// SOURCE texts.
+pub fn source_ref(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(source) = text.parse::<SourceRef>() {
+        let again = source.to_string().parse::<SourceRef>();
+        assert_eq!(again.as_ref(), Ok(&source), "{source}");
+    }
+}
+
+/// Manifests: the two readers agree on what an image is made of.
+pub fn manifest(bytes: &[u8]) {
+    let _ = document::document_kind(bytes);
+    let resolved = document::parse_manifest(bytes);
+    let stored = store_tree::parse_manifest(bytes);
+    if let (Ok(resolved), Ok(stored)) = (resolved, stored) {
+        assert_eq!(resolved.config.digest.cast(), stored.config);
+        let blobs: Vec<_> = resolved.layers.iter().map(|layer| layer.digest).collect();
+        assert_eq!(blobs, stored.layers);
+    }
+}
+
+/// Configs: the two readers agree on the layers. The first does not see keys in
+/// another case, as `Diff_ids`; the store tree, which does as Go does, then
+/// refuses the image for the number of its layers.
+pub fn config(bytes: &[u8]) {
+    let resolved = document::parse_config(bytes);
+    let stored = store_tree::parse_config(bytes);
+    if let (Ok(resolved), Ok(stored)) = (resolved, stored) {
+        if !resolved.diff_ids.is_empty() {
+            assert_eq!(resolved.diff_ids, stored.diff_ids);
+        }
+    }
+}
+
+/// Indexes.
+pub fn index(bytes: &[u8]) {
+    let _ = document::document_kind(bytes);
+    let _ = document::parse_index(bytes);
+}
+
+/// Names of tar entries: clean is clean, and nothing leaves the root.
+pub fn entry_name(bytes: &[u8]) {
+    if let Ok(name) = EntryName::parse(bytes) {
+        for component in name.components() {
+            assert_component(component);
+        }
+        assert_eq!(EntryName::parse(name.as_bytes()).as_ref(), Ok(&name));
+    }
+}
+
+/// Layers, squashed. The first byte says where the bytes are cut into two tars.
+pub fn layers(bytes: &[u8]) {
+    let Some((&cut, tars)) = bytes.split_first() else {
+        return;
+    };
+    let at = (usize::from(cut) * 512).min(tars.len());
+    let (lower, upper) = tars.split_at(at);
+    let chain: &[&[u8]] = if cut == 0 { &[tars] } else { &[lower, upper] };
+    if let Ok((trees, _)) = squash_tar_layers(chain) {
+        assert_eq!(trees.len(), chain.len());
+        trees.iter().for_each(assert_tree);
+    }
+}
+
+fn assert_component(name: &[u8]) {
+    assert!(!name.is_empty() && name.len() <= 255);
+    assert!(name != b"." && name != b"..");
+    assert!(!name.contains(&b'/') && !name.contains(&0));
+}
+
+fn assert_tree(tree: &Arc<Directory>) {
+    let mut todo = vec![tree];
+    while let Some(directory) = todo.pop() {
+        assert_metadata(&directory.metadata);
+        for (name, node) in &directory.entries {
+            assert_component(name);
+            match node {
+                Node::Directory(directory) => todo.push(directory),
+                Node::Inode(inode) => {
+                    assert_metadata(&inode.metadata);
+                    match &inode.content {
+                        InodeContent::CharDevice(Device { major, minor }) => {
+                            assert!((*major, *minor) != (0, 0), "a whiteout came through");
+                        }
+                        InodeContent::Symlink(target) => {
+                            assert!(!target.is_empty() && !target.contains(&0));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn assert_metadata(metadata: &Metadata) {
+    assert!(metadata.mode <= 0o7777);
+    assert!(metadata.mtime.nsec < 1_000_000_000);
+    for name in metadata.xattrs.keys() {
+        for internal in ["trusted.overlay.", "user.overlay.", "security.selinux"] {
+            assert!(!name.starts_with(internal.as_bytes()));
+        }
+    }
+}
+
+/// tar-split: the bytes as gzip, and packed into one.
+pub fn tar_split(bytes: &[u8]) {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).expect("memory");
+    let packed = packed.finish().expect("memory");
+    for gzip in [bytes, &packed] {
+        let mut ended = false;
+        for item in TarSplitReader::with_limit(gzip, 1 << 20) {
+            assert!(!ended, "something after an error");
+            match item {
+                Ok(TarSplitItem::File { size: 0, crc64, .. }) => assert_eq!(crc64, 0),
+                Ok(_) => {}
+                Err(_) => ended = true,
+            }
+        }
+    }
+}
+
+/// `images.json` and `layers.json`.
+pub fn store_json(bytes: &[u8]) {
+    let _ = parse_images_json(bytes);
+    let _ = parse_layers_json(bytes);
+}
