@@ -118,7 +118,7 @@ impl Repo {
             }
         };
         let cwd = rustix_cwd();
-        if let Some(parent) = path.parent() {
+        if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
             sys::create_dir_all_at(&cwd, parent)?;
         }
         let created = match new.algorithm {
