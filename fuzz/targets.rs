@@ -101,10 +101,10 @@ pub fn manifest(bytes: &[u8]) {
 pub fn config(bytes: &[u8]) {
     let resolved = document::parse_config(bytes);
     let stored = store_tree::parse_config(bytes);
-    if let (Ok(resolved), Ok(stored)) = (resolved, stored) {
-        if !resolved.diff_ids.is_empty() {
-            assert_eq!(resolved.diff_ids, stored.diff_ids);
-        }
+    if let (Ok(resolved), Ok(stored)) = (resolved, stored)
+        && !resolved.diff_ids.is_empty()
+    {
+        assert_eq!(resolved.diff_ids, stored.diff_ids);
     }
 }
 
