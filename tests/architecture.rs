@@ -12,13 +12,12 @@ fn violations(path: &str, text: &str) -> Vec<String> {
     let folder = path.split('/').next().unwrap_or_default();
     let mut found = Vec::new();
     let production = production_lines(text);
-    for (number, line) in &production {
-        let code = line.split("//").next().unwrap_or_default();
+    for (number, code) in &statements(path, &production) {
         let mut forbid = |what: &str, allowed: bool| {
             if !allowed && has_word(code, what) {
                 found.push(format!(
                     "{path}:{number}: {what} has no place here: {}",
-                    line.trim()
+                    code.trim()
                 ));
             }
         };
@@ -79,12 +78,100 @@ fn has_word(code: &str, what: &str) -> bool {
     })
 }
 
-/// The numbered lines in front of the tests.
+/// The numbered lines without the tests: what `#[cfg(test)]` stands before,
+/// and all that follows if that is a module with its body.
 fn production_lines(text: &str) -> Vec<(usize, &str)> {
-    let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
-    lines
-        .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+    let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
+    let mut kept = Vec::new();
+    while let Some((number, line)) = lines.next() {
+        if !line.starts_with("#[cfg(test)]") {
+            kept.push((number, line));
+            continue;
+        }
+        for (_, line) in lines.by_ref() {
+            if line.ends_with('{') {
+                return kept;
+            }
+            if line.ends_with(';') {
+                break;
+            }
+        }
+    }
+    kept
+}
+
+/// The code without comments, with its line; `use` with a group is taken
+/// apart, and `super` and `self` are resolved.
+fn statements(path: &str, lines: &[(usize, &str)]) -> Vec<(usize, String)> {
+    let mut module: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
+    if matches!(module.last(), Some(&"mod" | &"lib" | &"main")) {
+        module.pop();
+    }
+    let mut found = Vec::new();
+    let mut import: Option<(usize, String)> = None;
+    for (number, line) in lines {
+        let code = line.split("//").next().unwrap_or_default();
+        let is_import = code.trim_start().starts_with("use ")
+            || (code.trim_start().starts_with("pub") && code.contains(" use "));
+        let (start, text) = match import.take() {
+            Some((start, text)) => (start, text + " " + code.trim()),
+            None if is_import => {
+                let tree = code.split_once("use ").map_or("", |(_, tree)| tree);
+                (*number, tree.trim().to_owned())
+            }
+            None => {
+                found.push((*number, code.to_owned()));
+                continue;
+            }
+        };
+        match text.strip_suffix(';') {
+            Some(tree) => {
+                let paths = flat("", tree).into_iter();
+                found.extend(paths.map(|path| (start, absolute(&module, &path))));
+            }
+            None => import = Some((start, text)),
+        }
+    }
+    found
+}
+
+/// The paths that a `use` names.
+fn flat(before: &str, tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((prefix, group)) = tree.split_once('{') else {
+        return vec![format!("{before}{tree}")];
+    };
+    let before = format!("{before}{}", prefix.trim());
+    let group = group.trim_end().strip_suffix('}').unwrap_or(group);
+    let mut depth = 0;
+    let parts = group.split(|c| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts
+        .filter(|part| !part.trim().is_empty())
+        .flat_map(|part| flat(&before, part))
         .collect()
+}
+
+fn absolute(module: &[&str], path: &str) -> String {
+    let mut module = module.to_vec();
+    let mut rest = path.strip_prefix("self::").unwrap_or(path);
+    let mut relative = rest != path;
+    while let Some(above) = rest.strip_prefix("super::") {
+        module.pop();
+        rest = above;
+        relative = true;
+    }
+    if !relative {
+        return rest.to_owned();
+    }
+    let parts = ["crate"].into_iter().chain(module).chain([rest]);
+    parts.collect::<Vec<_>>().join("::")
 }
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -98,6 +185,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Whether a path below `src` is that of a test.
 fn is_test(path: &Path) -> bool {
     let text = path.to_string_lossy();
     text.contains("/tests/") || text.ends_with("tests.rs") || text.ends_with("testing.rs")
@@ -108,7 +196,7 @@ fn the_house_is_in_order() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    files.retain(|path| !is_test(path));
+    files.retain(|path| !is_test(path.strip_prefix(&src).unwrap()));
     let mut found = Vec::new();
     let mut sizes = Vec::new();
     for path in &files {
@@ -144,6 +232,16 @@ fn disorder_is_seen() {
         ("store_tree/x.rs", "use std::fs;"),
         ("name/x.rs", "use crate::squash::EntryName;"),
         ("repo/x.rs", "use crate::deployment::status;"),
+        (
+            "squash/x.rs",
+            "use crate::{\n    name::Mtime,\n    repo::{Repo, View},\n};",
+        ),
+        ("squash/x.rs", "pub(super) use crate::{error::Doing, repo};"),
+        ("squash/x/y.rs", "use super::super::super::sys::open;"),
+        ("squash/x.rs", "use super::super::{name::Mtime, sys};"),
+        ("squash/mod.rs", "use super::sys;"),
+        ("squash/x.rs", "use std::{fs, io};"),
+        ("squash/x.rs", "#[cfg(test)]\nmod tests;\nuse std::fs;"),
         ("deployment/x.rs", "use crate::cli::Output;"),
         ("sys/x.rs", &"\n".repeat(701)),
         ("main.rs", &"\n".repeat(41)),
@@ -154,6 +252,12 @@ fn disorder_is_seen() {
         ("repo/x.rs", "use composefs::repository::Repository;"),
         ("sink/x.rs", "// composefs is named in prose only"),
         ("name/x.rs", "#[cfg(test)]\nuse std::fs;"),
+        (
+            "name/x.rs",
+            "#[cfg(test)]\nmod tests {\n    fn x() {}\n}\nuse std::fs;",
+        ),
+        ("squash/x.rs", "use super::{sys, tree::{Node, repo}};"),
+        ("sys/x.rs", "use rustix::{fs::{self, Mode}, io};"),
     ] {
         assert_eq!(violations(path, text), Vec::<String>::new());
     }
