@@ -14,7 +14,7 @@ use composefs::{
 
 use super::{RepoError, verity::Convert};
 use crate::{
-    name::{Algorithm, ObjectId},
+    name::Algorithm,
     squash::tree::{Device, Directory, FileContent, Inode, InodeContent, Metadata, Node},
 };
 
@@ -33,19 +33,17 @@ pub fn render(
     separate: impl Fn(&[&[u8]]) -> bool,
 ) -> Result<Box<[u8]>, RepoError> {
     match algorithm {
-        Algorithm::Sha256 => render_with::<Sha256HashValue>(algorithm, tree, &separate),
-        Algorithm::Sha512 => render_with::<Sha512HashValue>(algorithm, tree, &separate),
+        Algorithm::Sha256 => render_with::<Sha256HashValue>(tree, &separate),
+        Algorithm::Sha512 => render_with::<Sha512HashValue>(tree, &separate),
     }
 }
 
 fn render_with<H: Convert>(
-    algorithm: Algorithm,
     root: &Directory,
     separate: &dyn Fn(&[&[u8]]) -> bool,
 ) -> Result<Box<[u8]>, RepoError> {
     let mut target = tree::FileSystem::<H>::new(stat(&root.metadata));
     let mut graft = Graft {
-        algorithm,
         leaves: HashMap::new(),
         separate,
     };
@@ -60,7 +58,6 @@ fn render_with<H: Convert>(
 }
 
 struct Graft<'a> {
-    algorithm: Algorithm,
     /// By the address of the shared inode: one leaf for all names of one tree.
     leaves: HashMap<*const Inode, LeafId>,
     separate: &'a dyn Fn(&[&[u8]]) -> bool,
@@ -110,7 +107,7 @@ impl Graft<'_> {
                 LeafContent::Regular(RegularFile::Inline(bytes.clone()))
             }
             InodeContent::Regular(FileContent::Object { id, size }) => {
-                LeafContent::Regular(RegularFile::External(self.object(id)?, *size))
+                LeafContent::Regular(RegularFile::External(H::from_id(id)?, *size))
             }
             InodeContent::Symlink(to) => LeafContent::Symlink(OsStr::from_bytes(to).into()),
             InodeContent::CharDevice(device) => LeafContent::CharacterDevice(rdev(*device)),
@@ -120,13 +117,6 @@ impl Graft<'_> {
         let id = target.push_leaf(stat(&inode.metadata), content);
         self.leaves.insert(key, id);
         Ok(id)
-    }
-
-    fn object<H: Convert>(&self, id: &ObjectId) -> Result<H, RepoError> {
-        H::from_id(id).ok_or(RepoError::WrongAlgorithm {
-            id: *id,
-            algorithm: self.algorithm,
-        })
     }
 }
 

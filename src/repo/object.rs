@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Repo, RepoError,
-    verity::{Verity, VerityHasher, enable, measure},
+    verity::{Verity, VerityHasher, enable, fs_verity_digest, measure},
 };
 use crate::{
     error::{Doing, PathError},
@@ -75,12 +75,8 @@ impl Repo {
     /// # Errors
     /// Whatever writing says.
     pub fn ensure_object(&self, bytes: &[u8]) -> Result<Ensured<ObjectId>, RepoError> {
-        let mut writer = self.object_writer();
-        writer.hasher.update(bytes);
-        writer.size = bytes.len() as u64;
-        let id = std::mem::replace(&mut writer.hasher, VerityHasher::new(self.view.algorithm()))
-            .finish();
-        writer.settle(id, bytes)
+        let id = fs_verity_digest(self.view.algorithm(), bytes);
+        self.settle(id, bytes.len() as u64, None, bytes)
     }
 }
 
@@ -120,57 +116,9 @@ impl ObjectWriter<'_> {
     ///
     /// # Errors
     /// Whatever writing, sealing and linking say.
-    pub fn finish(mut self) -> Result<Ensured<ObjectId>, RepoError> {
-        let algorithm = self.repo.view.algorithm();
-        let id = std::mem::replace(&mut self.hasher, VerityHasher::new(algorithm)).finish();
-        let buffer = std::mem::take(&mut self.buffer);
-        self.settle(id, &buffer)
-    }
-
-    fn settle(self, id: ObjectId, buffer: &[u8]) -> Result<Ensured<ObjectId>, RepoError> {
-        let path = PathBuf::from(format!("objects/{}", id.object_path()));
-        if self.is_believed(&id, &path)? {
-            return Ok(Ensured::AlreadyPresent(id));
-        }
-        let folder = path.parent().unwrap_or(Path::new("objects"));
-        let file = match self.file {
-            Some(file) => file,
-            None => {
-                let mut file = self.repo.tmpfile(folder)?;
-                file.write_all(buffer).doing("write", &path)?;
-                file
-            }
-        };
-        sys::create_dir_all_at(self.repo.fd(), folder)?;
-        self.repo.link_object(file, &id, &path)?;
-        Ok(Ensured::Created(id))
-    }
-
-    /// An object that is there already is not believed by its name alone: it
-    /// may be a torn write, or share its inode with a container's file.
-    fn is_believed(&self, id: &ObjectId, path: &Path) -> Result<bool, RepoError> {
-        let file = match sys::open_file_at(self.repo.fd(), path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            // A symlink, a fifo, ..: replaced.
-            Err(error) if is_wrong_type(&error) => return Ok(false),
-            Err(error) => return Err(error.into()),
-        };
-        let view = &self.repo.view;
-        if view.is_secure() {
-            return Ok(match measure(view.algorithm(), &file) {
-                Ok(Verity::Digest(found)) => found == *id,
-                // Sealing it in place would trust bytes nobody has hashed yet.
-                Ok(Verity::Absent) | Err(_) => false,
-            });
-        }
-        if sys::trusted_owner(&file, self.size).doing("stat", path)? {
-            return Ok(true);
-        }
-        if !file.metadata().doing("stat", path)?.is_file() {
-            return Ok(false);
-        }
-        Ok(view.hash(file).doing("read", path)? == *id)
+    pub fn finish(self) -> Result<Ensured<ObjectId>, RepoError> {
+        let id = self.hasher.finish();
+        self.repo.settle(id, self.size, self.file, &self.buffer)
     }
 }
 
@@ -180,6 +128,59 @@ fn is_wrong_type(error: &PathError) -> bool {
 }
 
 impl Repo {
+    /// Names an object of `size` bytes, which are in `file` or else in `buffer`.
+    fn settle(
+        &self,
+        id: ObjectId,
+        size: u64,
+        file: Option<File>,
+        buffer: &[u8],
+    ) -> Result<Ensured<ObjectId>, RepoError> {
+        let path = PathBuf::from(format!("objects/{}", id.object_path()));
+        if self.is_believed(&id, size, &path)? {
+            return Ok(Ensured::AlreadyPresent(id));
+        }
+        let folder = path.parent().unwrap_or(Path::new("objects"));
+        let file = match file {
+            Some(file) => file,
+            None => {
+                let mut file = self.tmpfile(folder)?;
+                file.write_all(buffer).doing("write", &path)?;
+                file
+            }
+        };
+        sys::create_dir_all_at(self.fd(), folder)?;
+        self.link_object(file, &id, &path)?;
+        Ok(Ensured::Created(id))
+    }
+
+    /// An object that is there already is not believed by its name alone: it
+    /// may be a torn write, or share its inode with a container's file.
+    fn is_believed(&self, id: &ObjectId, size: u64, path: &Path) -> Result<bool, RepoError> {
+        let file = match sys::open_file_at(self.fd(), path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            // A symlink, a fifo, ..: replaced.
+            Err(error) if is_wrong_type(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let view = &self.view;
+        if view.is_secure() {
+            return Ok(match measure(view.algorithm(), &file) {
+                Ok(Verity::Digest(found)) => found == *id,
+                // Sealing it in place would trust bytes nobody has hashed yet.
+                Ok(Verity::Absent) | Err(_) => false,
+            });
+        }
+        if sys::trusted_owner(&file, size).doing("stat", path)? {
+            return Ok(true);
+        }
+        if !file.metadata().doing("stat", path)?.is_file() {
+            return Ok(false);
+        }
+        Ok(view.hash(file).doing("read", path)? == *id)
+    }
+
     /// An unnamed file in a folder, which is made where it is not there yet.
     fn tmpfile(&self, folder: &Path) -> Result<File, PathError> {
         match sys::open_tmpfile(self.fd(), folder) {

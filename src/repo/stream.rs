@@ -69,20 +69,6 @@ impl std::fmt::Debug for LayerWriter<'_> {
     }
 }
 
-fn convert<H: Convert>(id: &ObjectId) -> Result<H, RepoError> {
-    H::from_id(id).ok_or(RepoError::WrongAlgorithm {
-        id: *id,
-        algorithm: other(id.algorithm()),
-    })
-}
-
-fn other(algorithm: Algorithm) -> Algorithm {
-    match algorithm {
-        Algorithm::Sha256 => Algorithm::Sha512,
-        Algorithm::Sha512 => Algorithm::Sha256,
-    }
-}
-
 fn write_error(what: &str) -> impl FnOnce(anyhow::Error) -> RepoError + '_ {
     move |error| RepoError::Write {
         what: what.to_owned(),
@@ -130,10 +116,10 @@ impl Repo {
         on_writer!(&mut any, writer => {
             writer.write_inline(content);
             for (name, id) in streams {
-                writer.add_named_stream_ref(name, &convert(id)?);
+                writer.add_named_stream_ref(name, &Convert::from_id(id)?);
             }
             for id in objects {
-                writer.add_object_ref(&convert(id)?);
+                writer.add_object_ref(&Convert::from_id(id)?);
             }
         });
         let id = finish(any, name)?;
@@ -207,7 +193,7 @@ impl LayerWriter<'_> {
     fn reference(&mut self, id: &ObjectId, size: u64) -> Result<(), RepoError> {
         on_writer!(&mut self.writer, writer => {
             writer.add_external_size(size);
-            writer.write_reference(convert(id)?).map_err(write_error("a reference"))
+            writer.write_reference(Convert::from_id(id)?).map_err(write_error("a reference"))
         })
     }
 
@@ -218,7 +204,7 @@ impl LayerWriter<'_> {
     pub fn expanded(&mut self, entry: u64, id: &ObjectId) -> Result<(), RepoError> {
         let name = format!("{EXPANDED}{entry}");
         on_writer!(&mut self.writer, writer => {
-            writer.add_named_stream_ref(&name, &convert(id)?);
+            writer.add_named_stream_ref(&name, &Convert::from_id(id)?);
         });
         Ok(())
     }
@@ -243,7 +229,7 @@ impl LayerWriter<'_> {
                 source: "tar-split is no object".into(),
             });
         };
-        on_writer!(&mut self.writer, writer => writer.add_named_stream_ref(TAR_SPLIT, &convert(split)?));
+        on_writer!(&mut self.writer, writer => writer.add_named_stream_ref(TAR_SPLIT, &Convert::from_id(split)?));
         let stream = finish(self.writer, &name)?;
         self.repo.register(&name, &stream)?;
         self.repo

@@ -8,6 +8,7 @@ use composefs::fsverity::{
 };
 use zerocopy::IntoBytes;
 
+use super::error::{RepoError, Upstream};
 use crate::name::{Algorithm, ObjectId};
 
 /// Computes a fs-verity digest piece by piece.
@@ -58,7 +59,7 @@ pub enum Verity {
 }
 
 /// Asks the kernel (`FS_IOC_MEASURE_VERITY`).
-pub(super) fn measure(algorithm: Algorithm, file: &File) -> Result<Verity, super::error::Upstream> {
+pub(super) fn measure(algorithm: Algorithm, file: &File) -> Result<Verity, Upstream> {
     let measured = match algorithm {
         Algorithm::Sha256 => {
             measure_verity_opt::<Sha256HashValue>(file)?.map(|value| value.object_id())
@@ -71,7 +72,7 @@ pub(super) fn measure(algorithm: Algorithm, file: &File) -> Result<Verity, super
 }
 
 /// Enables fs-verity on a file that nobody has open for writing.
-pub(super) fn enable(algorithm: Algorithm, file: &File) -> Result<(), super::error::Upstream> {
+pub(super) fn enable(algorithm: Algorithm, file: &File) -> Result<(), Upstream> {
     match algorithm {
         Algorithm::Sha256 => enable_verity_with_retry::<Sha256HashValue>(file)?,
         Algorithm::Sha512 => enable_verity_with_retry::<Sha512HashValue>(file)?,
@@ -81,13 +82,21 @@ pub(super) fn enable(algorithm: Algorithm, file: &File) -> Result<(), super::err
 
 /// Between the crate's digest types and ours.
 pub(super) trait Convert: FsVerityHashValue {
-    fn from_id(id: &ObjectId) -> Option<Self> {
-        Self::read_from_bytes(id.as_bytes()).ok()
+    /// The algorithm of this type's repositories.
+    const OURS: Algorithm;
+
+    fn from_id(id: &ObjectId) -> Result<Self, RepoError> {
+        Self::read_from_bytes(id.as_bytes()).map_err(|_| RepoError::WrongAlgorithm {
+            id: *id,
+            algorithm: Self::OURS,
+        })
     }
     fn object_id(&self) -> ObjectId;
 }
 
 impl Convert for Sha256HashValue {
+    const OURS: Algorithm = Algorithm::Sha256;
+
     fn object_id(&self) -> ObjectId {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.as_bytes());
@@ -96,6 +105,8 @@ impl Convert for Sha256HashValue {
 }
 
 impl Convert for Sha512HashValue {
+    const OURS: Algorithm = Algorithm::Sha512;
+
     fn object_id(&self) -> ObjectId {
         let mut bytes = [0; 64];
         bytes.copy_from_slice(self.as_bytes());
