@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     ImportError,
-    tar::{TarEntry, TarError, TarInput, TarKind, TarReader},
+    tar::{Sparse, TarEntry, TarError, TarInput, TarKind, TarReader},
     verified::{TooLong, VerifiedLayer},
 };
 use crate::{
@@ -54,12 +54,15 @@ pub fn import_layer(
     let diff_id = descriptor.diff_id;
     let write = |source| ImportError::Write { diff_id, source };
     let mut split = Split {
+        repo,
+        diff_id,
+        limits,
         input: VerifiedLayer::open(descriptor, data, limits.max_bytes)?,
         stream: repo.layer_writer()?,
         tar_split: TarSplitWriter::new(repo.object_writer()).map_err(write)?,
         seen: Seen::default(),
     };
-    if let Err(error) = split.run(repo, diff_id, limits) {
+    if let Err(error) = split.run() {
         return Err(blame(error, split.input, diff_id, limits));
     }
     let diff_size = match split.input.finish() {
@@ -121,6 +124,9 @@ fn is_too_long(error: &io::Error) -> bool {
 
 /// The tar on its way into the layer stream and the tar-split.
 struct Split<'r> {
+    repo: &'r Repo,
+    diff_id: DiffId,
+    limits: ImportLimits,
     input: VerifiedLayer,
     stream: LayerWriter<'r>,
     tar_split: TarSplitWriter<ObjectWriter<'r>>,
@@ -151,30 +157,26 @@ impl TarInput for Split<'_> {
     }
 }
 
-impl<'r> Split<'r> {
+impl Split<'_> {
     fn keep(&mut self, literal: &[u8]) -> io::Result<()> {
         self.stream.literal(literal).map_err(io::Error::other)?;
         self.tar_split.segment(literal)
     }
 
-    fn run(
-        &mut self,
-        repo: &'r Repo,
-        diff_id: DiffId,
-        limits: ImportLimits,
-    ) -> Result<(), ImportError> {
+    fn run(&mut self) -> Result<(), ImportError> {
+        let diff_id = self.diff_id;
         let bad = |source| ImportError::Tar { diff_id, source };
         let mut reader = TarReader::new();
         let mut number = 0;
         while let Some(entry) = reader.next_entry(self).map_err(bad)? {
-            if number == limits.max_entries {
-                let max_entries = limits.max_entries;
+            if number == self.limits.max_entries {
+                let max_entries = self.limits.max_entries;
                 return Err(ImportError::TooManyEntries {
                     diff_id,
                     max_entries,
                 });
             }
-            self.entry(repo, diff_id, limits, number, &entry)?;
+            self.entry(number, &entry)?;
             number += 1;
         }
         // What stands behind the end of the archive belongs to the DiffID.
@@ -187,14 +189,8 @@ impl<'r> Split<'r> {
         }
     }
 
-    fn entry(
-        &mut self,
-        repo: &'r Repo,
-        diff_id: DiffId,
-        limits: ImportLimits,
-        number: u64,
-        entry: &TarEntry,
-    ) -> Result<(), ImportError> {
+    fn entry(&mut self, number: u64, entry: &TarEntry) -> Result<(), ImportError> {
+        let diff_id = self.diff_id;
         let write = |source| ImportError::Write { diff_id, source };
         let name = &entry.raw_name;
         let size = entry.stored_size;
@@ -205,8 +201,8 @@ impl<'r> Split<'r> {
         if first && !from_tree {
             self.tar_split.file(name, 0, 0).map_err(write)?;
         }
-        if entry.sparse.is_some() {
-            return self.sparse(repo, diff_id, limits, number, entry);
+        if let Some(sparse) = &entry.sparse {
+            return self.sparse(number, sparse, size);
         }
         if !has_data {
             return Ok(());
@@ -215,17 +211,17 @@ impl<'r> Split<'r> {
         if size <= FileContent::INLINE_MAX as u64 {
             let mut content = [0; FileContent::INLINE_MAX];
             let content = &mut content[..usize::try_from(size).unwrap_or(0)];
-            self.data(diff_id, entry, content)?;
+            self.data(content)?;
             self.note(from_tree, &mut crc, content).map_err(write)?;
             self.stream.literal(content)?;
         } else {
-            let mut object = repo.object_writer();
+            let mut object = self.repo.object_writer();
             let mut buffer = vec![0; 1 << 16];
             let mut left = size;
             while left > 0 {
                 let most = left.min(buffer.len() as u64);
                 let piece = &mut buffer[..usize::try_from(most).unwrap_or(0)];
-                self.data(diff_id, entry, piece)?;
+                self.data(piece)?;
                 self.note(from_tree, &mut crc, piece).map_err(write)?;
                 object.write_all(piece).map_err(write)?;
                 left -= most;
@@ -250,12 +246,8 @@ impl<'r> Split<'r> {
         self.tar_split.segment(data)
     }
 
-    fn data(
-        &mut self,
-        diff_id: DiffId,
-        entry: &TarEntry,
-        buffer: &mut [u8],
-    ) -> Result<(), ImportError> {
+    fn data(&mut self, buffer: &mut [u8]) -> Result<(), ImportError> {
+        let diff_id = self.diff_id;
         self.input.read_exact(buffer).map_err(|source| {
             let offset = self.input.tar_bytes();
             let source = if source.kind() == io::ErrorKind::UnexpectedEof {
@@ -266,7 +258,6 @@ impl<'r> Split<'r> {
             } else {
                 TarError::Read { offset, source }
             };
-            debug_assert!(entry.stored_size > 0, "only files have data");
             ImportError::Tar { diff_id, source }
         })
     }
@@ -275,36 +266,28 @@ impl<'r> Split<'r> {
     /// holes, for the tree.
     fn sparse(
         &mut self,
-        repo: &'r Repo,
-        diff_id: DiffId,
-        limits: ImportLimits,
         number: u64,
-        entry: &TarEntry,
+        sparse: &Sparse,
+        stored_size: u64,
     ) -> Result<(), ImportError> {
-        let Some(sparse) = &entry.sparse else {
-            return Ok(());
-        };
-        if sparse.real_size > limits.max_bytes {
-            return Err(ImportError::TooLarge {
-                diff_id,
-                max_bytes: limits.max_bytes,
-            });
+        let (repo, diff_id) = (self.repo, self.diff_id);
+        let max_bytes = self.limits.max_bytes;
+        if sparse.real_size > max_bytes {
+            return Err(ImportError::TooLarge { diff_id, max_bytes });
         }
         let read = |source| ImportError::Read { diff_id, source };
         let mut stored = Stored {
-            input: (&mut self.input).take(entry.stored_size),
+            input: (&mut self.input).take(stored_size),
             object: repo.object_writer(),
             tar_split: &mut self.tar_split,
         };
         let mut expanded = repo.object_writer();
-        let mut content = sparse
-            .expand(&mut stored, entry.stored_size)
-            .map_err(read)?;
+        let mut content = sparse.expand(&mut stored, stored_size).map_err(read)?;
         io::copy(&mut content, &mut expanded).map_err(read)?;
         io::copy(&mut stored, &mut io::sink()).map_err(read)?;
         let stored = stored.object.finish()?.into_inner();
-        if entry.stored_size > 0 {
-            self.stream.object(&stored, entry.stored_size)?;
+        if stored_size > 0 {
+            self.stream.object(&stored, stored_size)?;
         }
         self.stream
             .expanded(number, &expanded.finish()?.into_inner())?;
