@@ -104,14 +104,7 @@ impl ContainersStorage {
                 origin: self.origin.clone(),
                 held: self.held(),
             }),
-            (reference, _) => Err(SourceError::NotFound {
-                wanted: match reference {
-                    Some(reference) => reference.clone(),
-                    None => wanted.name.to_string(),
-                },
-                origin: self.origin.clone(),
-                held: self.held(),
-            }),
+            _ => Err(wanted.not_found(self.reference.as_deref(), &self.origin, self.held())),
         }
     }
 

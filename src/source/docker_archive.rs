@@ -111,14 +111,7 @@ impl DockerArchive {
         }
         match self.visible().as_slice() {
             [image] => self.resolve_image(wanted, image),
-            [] => Err(SourceError::NotFound {
-                wanted: match &self.reference {
-                    Some(reference) => reference.clone(),
-                    None => wanted.name.to_string(),
-                },
-                origin: self.origin.clone(),
-                held: self.held(),
-            }),
+            [] => Err(wanted.not_found(self.reference.as_deref(), &self.origin, self.held())),
             _ => Err(SourceError::Ambiguous {
                 origin: self.origin.clone(),
                 held: self.held(),

@@ -104,16 +104,9 @@ impl Layout {
         {
             entries.retain(|entry| is_bare_tag(entry, tag));
         }
-        let entry = self
-            .sole(entries, wanted)?
-            .ok_or_else(|| SourceError::NotFound {
-                wanted: match &self.reference {
-                    Some(reference) => reference.clone(),
-                    None => wanted.name.to_string(),
-                },
-                origin: self.origin.clone(),
-                held: self.held(),
-            })?;
+        let entry = self.sole(entries, wanted)?.ok_or_else(|| {
+            wanted.not_found(self.reference.as_deref(), &self.origin, self.held())
+        })?;
         self.resolve_entry(wanted, &entry.document)
     }
 

@@ -50,6 +50,20 @@ impl Wanted {
             .map_err(|source| self.unfit(source, origin))
     }
 
+    /// It is not there: neither REF, where there is one, nor its name.
+    pub(super) fn not_found(
+        &self,
+        reference: Option<&str>,
+        origin: &str,
+        held: Vec<String>,
+    ) -> SourceError {
+        SourceError::NotFound {
+            wanted: reference.map_or_else(|| self.name.to_string(), str::to_owned),
+            origin: origin.to_owned(),
+            held,
+        }
+    }
+
     fn unfit(&self, source: ImageError, origin: &str) -> SourceError {
         SourceError::Image {
             wanted: self.name.to_string(),
