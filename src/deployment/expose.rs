@@ -10,7 +10,7 @@ use crate::{
     error::{Doing, PathError},
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
-    sys::{self, MountError, Overlay, Unmount},
+    sys::{self, MountEntry, MountError, Overlay, Unmount},
 };
 
 /// How sets are mounted on this host.
@@ -96,7 +96,7 @@ pub enum Mounted {
 
 /// `EINVAL`, the same number on every architecture.
 const EINVAL: i32 = 22;
-const SOURCE: &str = "boundstore:";
+pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
 impl Mounter {
@@ -136,7 +136,7 @@ impl Mounter {
         };
         let mount = self.assemble(view, &set.set_image)?;
         read_once(&mount, &set)?;
-        sys::seal_and_attach(mount, target, false).map_err(failed)?;
+        sys::attach(&mount, target).map_err(failed)?;
         Ok((set, Mounted::Now))
     }
 
@@ -211,19 +211,20 @@ fn read_once(mount: impl AsFd, set: &SetRecord) -> Result<(), ExposeError> {
 /// The mount table cannot be read.
 pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
     let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
-    let top = sys::mount_table()?
-        .into_iter()
-        .rfind(|mount| mount.target == target);
-    Ok(top.and_then(|mount| {
-        if mount.source == EMPTY {
-            return Some(Exposed::Empty);
-        }
-        let set_image = mount.source.strip_prefix(SOURCE)?.parse().ok()?;
-        Some(Exposed::Set {
-            set_image,
-            verity: mount.options.contains("verity=require"),
-        })
-    }))
+    Ok(exposed_in(&sys::mount_table()?, &target))
+}
+
+/// What of ours is seen at `target`, a path without symlinks, by a mount table.
+pub(super) fn exposed_in(table: &[MountEntry], target: &Path) -> Option<Exposed> {
+    let mount = table.iter().rfind(|mount| mount.target == target)?;
+    if mount.source == EMPTY {
+        return Some(Exposed::Empty);
+    }
+    let set_image = mount.source.strip_prefix(SOURCE)?.parse().ok()?;
+    Some(Exposed::Set {
+        set_image,
+        verity: mount.options.contains("verity=require"),
+    })
 }
 
 /// The files of the empty store: what podman needs to find no image in it.
@@ -252,7 +253,7 @@ pub fn mount_empty(target: &Path) -> Result<(), ExposeError> {
         }
         sys::create_file_at(&mount, path)?;
     }
-    Ok(sys::seal_and_attach(mount, target, true)?)
+    Ok(sys::attach_read_only(&mount, target)?)
 }
 
 /// Unmounts all of ours that is at `target`.

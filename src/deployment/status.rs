@@ -1,10 +1,10 @@
 //! How things stand, from files alone: no lock, no subprocess.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::Serialize;
 
-use super::expose::Exposed;
+use super::expose::{Exposed, SOURCE, exposed_in};
 use crate::{
     error::PathError,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
@@ -79,20 +79,13 @@ pub fn status(view: &RepoView, only: Option<&DeploymentId>) -> Result<Status, Re
 }
 
 fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
-    let mut targets: Vec<PathBuf> = sys::mount_table()?
-        .into_iter()
-        .filter(|mount| mount.source.starts_with("boundstore:"))
-        .map(|mount| mount.target)
-        .collect();
-    targets.sort();
-    targets.dedup();
-    let mut mounts = Vec::new();
-    for target in targets {
-        if let Some(exposed) = super::exposed_at(&target)? {
-            mounts.push((target, exposed));
-        }
-    }
-    Ok(mounts)
+    let table = sys::mount_table()?;
+    let ours = table
+        .iter()
+        .filter(|mount| mount.source.starts_with(SOURCE));
+    let targets: BTreeSet<&PathBuf> = ours.map(|mount| &mount.target).collect();
+    let seen = |target: &PathBuf| Some((target.clone(), exposed_in(&table, target)?));
+    Ok(targets.into_iter().filter_map(seen).collect())
 }
 
 fn one(view: &RepoView, id: DeploymentId, mounts: &[(PathBuf, Exposed)]) -> DeploymentStatus {

@@ -43,7 +43,7 @@ pub use self::{
 };
 use crate::{
     name::Algorithm,
-    sys::{self, Lock},
+    sys::{self, DirLock},
 };
 
 /// A composefs repository, open for writing under its shared lock.
@@ -176,16 +176,10 @@ impl Repo {
     }
 }
 
-fn bounded_lock(path: &Path, limit: Duration) -> Result<Lock, RepoError> {
-    sys::lock_shared(path, limit).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::WouldBlock {
-            RepoError::Busy {
-                path: path.to_owned(),
-                waited_secs: limit.as_secs(),
-            }
-        } else {
-            error.into()
-        }
+fn bounded_lock(path: &Path, limit: Duration) -> Result<DirLock, RepoError> {
+    DirLock::shared(path, limit)?.ok_or_else(|| RepoError::Busy {
+        path: path.to_owned(),
+        waited_secs: limit.as_secs(),
     })
 }
 

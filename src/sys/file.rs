@@ -9,10 +9,9 @@ use std::{
         unix::ffi::OsStringExt,
     },
     path::Path,
-    time::{Duration, Instant},
 };
 
-use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
 
 use crate::error::{Doing, PathError};
 
@@ -189,30 +188,6 @@ pub fn trusted_owner(file: &File, size: u64) -> io::Result<bool> {
         && stat.st_uid == rustix::process::geteuid().as_raw()
         && stat.st_nlink == 1
         && u64::try_from(stat.st_size) == Ok(size))
-}
-
-/// A shared `flock(2)`, held until dropped.
-#[derive(Debug)]
-pub struct Lock {
-    _fd: OwnedFd,
-}
-
-/// Takes a shared lock on the directory `path`, waiting no longer than `limit`.
-///
-/// # Errors
-/// `WouldBlock` where the limit ran out; else whatever `open(2)` and `flock(2)` say.
-pub fn lock_shared(path: &Path, limit: Duration) -> Result<Lock, PathError> {
-    let fd = open_dir(path)?;
-    let deadline = Instant::now() + limit;
-    loop {
-        match fs::flock(&fd, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(Lock { _fd: fd }),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(error) => return Err(error).doing("lock", path),
-        }
-    }
 }
 
 /// The name of an open file that works where a path is asked for.

@@ -16,7 +16,7 @@ use rustix::{
 
 use crate::error::{Doing, PathError};
 
-/// An exclusive flock(2) on a folder, held until dropped.
+/// A flock(2) on a folder, held until dropped.
 #[derive(Debug)]
 pub struct DirLock(#[expect(dead_code, reason = "open means locked")] File);
 
@@ -27,14 +27,32 @@ impl DirLock {
     /// The system's.
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
         let dir = File::open(path).doing("open folder", path)?;
-        let taken = try_flock(&dir).doing("lock", path)?;
+        let lock = FlockOperation::NonBlockingLockExclusive;
+        let taken = try_flock(&dir, lock).doing("lock", path)?;
         Ok(taken.then_some(Self(dir)))
+    }
+
+    /// Takes a shared lock, waiting no longer than `limit`; nothing if somebody
+    /// holds it exclusively for longer.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn shared(path: &Path, limit: Duration) -> Result<Option<Self>, PathError> {
+        let dir = File::open(path).doing("open folder", path)?;
+        let begun = Instant::now();
+        while !try_flock(&dir, FlockOperation::NonBlockingLockShared).doing("lock", path)? {
+            if begun.elapsed() >= limit {
+                return Ok(None);
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Ok(Some(Self(dir)))
     }
 }
 
-fn try_flock(fd: impl AsFd) -> io::Result<bool> {
+fn try_flock(fd: impl AsFd, lock: FlockOperation) -> io::Result<bool> {
     loop {
-        match flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&fd, lock) {
             Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK) => return Ok(false),
             Err(Errno::INTR) => {}

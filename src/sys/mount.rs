@@ -243,22 +243,23 @@ pub fn mount_empty_tmpfs(source: &str) -> Result<OwnedFd, MountError> {
     context.mount(MountAttrFlags::empty())
 }
 
-/// Makes a detached tmpfs read-only and attaches it at `target`.
+/// Attaches a detached mount at `target`.
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub fn seal_and_attach(mount: OwnedFd, target: &Path, seal: bool) -> Result<(), MountError> {
-    attach(mount.as_fd(), target)?;
-    if seal {
-        let flags = rustix::mount::MountFlags::RDONLY | rustix::mount::MountFlags::BIND;
-        rustix::mount::mount_remount(target, flags, c"").doing("make read-only", target)?;
-    }
-    Ok(())
-}
-
-fn attach(mount: BorrowedFd<'_>, target: &Path) -> Result<(), MountError> {
+pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount at", target)?)
+}
+
+/// Attaches a detached mount at `target` and makes it read-only there.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn attach_read_only(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
+    attach(mount, target)?;
+    let flags = rustix::mount::MountFlags::RDONLY | rustix::mount::MountFlags::BIND;
+    Ok(rustix::mount::mount_remount(target, flags, c"").doing("make read-only", target)?)
 }
 
 /// How to unmount.
