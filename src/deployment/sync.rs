@@ -18,7 +18,10 @@ use crate::{
         StoredLayer,
     },
     sink::{self, FORMAT},
-    source::{Compression, FetchStep, Found, ResolvedImage, SourceError, Sources, Spool, Wanted},
+    source::{
+        Compression, FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool,
+        Wanted,
+    },
     squash::{Dropped, RootfsChain, SquashError, tree::Directory},
     store_tree::{LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out},
 };
@@ -198,7 +201,7 @@ impl Syncer<'_> {
         let spool = self.fetch(&plans)?;
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
-        self.check_space(&repo, &plans)?;
+        self.check_space(&repo, synced.bytes_fetched)?;
         let mut store_images = Vec::new();
         let mut records = Vec::new();
         let mut chains = Chains::default();
@@ -259,6 +262,8 @@ impl Syncer<'_> {
 
     fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
         let mut plans = Vec::new();
+        // Images share layers; looking for one reads its whole list of objects.
+        let mut held = HashMap::new();
         for wanted in wanted {
             let found = self
                 .sources
@@ -266,12 +271,14 @@ impl Syncer<'_> {
                 .map_err(|source| source_error(&wanted.name, source))?;
             (self.observer)(SyncEvent::Resolved(&found));
             let mut missing = Vec::new();
-            for (index, layer) in found.image.layers.iter().enumerate() {
-                let held = view
-                    .map(|view| view.layer(&layer.diff_id))
-                    .transpose()?
-                    .flatten();
-                if held.is_none() {
+            for (index, LayerDescriptor { diff_id, .. }) in found.image.layers.iter().enumerate() {
+                let is_held = match (held.get(diff_id), view) {
+                    (Some(known), _) => *known,
+                    (None, Some(view)) => view.layer(diff_id)?.is_some(),
+                    (None, None) => false,
+                };
+                held.insert(*diff_id, is_held);
+                if !is_held {
                     missing.push(index);
                 }
             }
@@ -343,8 +350,7 @@ impl Syncer<'_> {
         }
     }
 
-    fn check_space(&self, repo: &Repo, plans: &[Plan]) -> Result<(), SyncError> {
-        let needed = tally(plans).bytes_fetched;
+    fn check_space(&self, repo: &Repo, needed: u64) -> Result<(), SyncError> {
         let free = repo.free_bytes()?;
         if needed <= free {
             return Ok(());
