@@ -2,44 +2,31 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "common/host.rs"]
+mod host;
 #[path = "common/layout.rs"]
 mod layout;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Command};
 
+use host::Host;
 use layout::{LayerBlob, Layout, content, tar};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Host {
-    dir: TempDir,
+/// A host whose documents are checked.
+struct Checked(Host);
+
+impl std::ops::Deref for Checked {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0
+    }
 }
 
-impl Host {
+impl Checked {
     fn new() -> Self {
-        // Not below /tmp, which may be a filesystem that overlayfs cannot use.
-        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        fs::create_dir_all(parent).unwrap();
-        Self {
-            dir: TempDir::new_in(parent).unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_boundstore"))
-            .args(["--json", "--allow-missing-verity", "--repo"])
-            .arg(self.path("repo"))
-            .args(args)
-            .output()
-            .unwrap()
+        Self(Host::new())
     }
 
     /// Runs a verb; its document, which must be valid.
@@ -54,7 +41,7 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for Checked {
     fn drop(&mut self) {
         // Where a test has failed half way; says nothing where nothing is mounted.
         let mount = self.path("store");
@@ -100,7 +87,7 @@ fn image(layout: &mut Layout, reference: &str, seed: u8) -> String {
 
 #[test]
 fn documents_without_a_mount() {
-    let host = Host::new();
+    let host = Checked::new();
     let image = image(&mut Layout::new(&host.path("layout")), "v1", 2);
     let sync = ["sync", "--deployment", "a", "--image", &image];
     let dry = [&sync[..], &["--dry-run"]].concat();
@@ -169,7 +156,7 @@ fn documents_of_a_mount() {
     if !can_mount() {
         return;
     }
-    let host = Host::new();
+    let host = Checked::new();
     let image = image(&mut Layout::new(&host.path("layout")), "v1", 2);
     let store = host.path("store");
     fs::create_dir(&store).unwrap();
@@ -188,7 +175,7 @@ fn documents_of_a_mount() {
 /// The schemas can say no.
 #[test]
 fn a_broken_document_is_refused() {
-    let host = Host::new();
+    let host = Checked::new();
     let image = image(&mut Layout::new(&host.path("layout")), "v1", 2);
     let good = host.valid(0, &["sync", "--deployment", "a", "--image", &image]);
     type Break = fn(&mut Value);

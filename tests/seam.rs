@@ -3,102 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "common/host.rs"]
+mod host;
 #[path = "common/layout.rs"]
 mod layout;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::PathBuf,
-    process::{Command, Output},
-    sync::Arc,
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, sync::Arc};
 
 use boundstore::{
     name::Algorithm,
     repo::{NewRepo, Repo, RepoView},
 };
-use composefs::{fsverity::Sha512HashValue, repository::Repository};
+use host::Host;
 use layout::{LayerBlob, Layout, content, sha256, tar};
 use serde_json::Value;
-use tempfile::TempDir;
-
-struct Host {
-    dir: TempDir,
-}
-
-impl Host {
-    fn new() -> Self {
-        Self {
-            dir: TempDir::new().unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_boundstore"))
-            .args(["--json", "--allow-missing-verity", "--repo"])
-            .arg(self.path("repo"))
-            .args(args)
-            .output()
-            .unwrap()
-    }
-
-    fn ok(&self, args: &[&str]) -> Value {
-        let output = self.run(args);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{args:?}: {stderr}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    fn fails(&self, args: &[&str], status: i32, words: &[&str]) {
-        let output = self.run(args);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
-        for word in words {
-            assert!(stderr.contains(word), "{word:?} is not in: {stderr}");
-        }
-    }
-
-    fn crate_repo(&self) -> Repository<Sha512HashValue> {
-        Repository::open_path(rustix_free_cwd(), self.path("repo")).unwrap()
-    }
-
-    /// The crate's garbage collection, and its check afterwards.
-    fn gc(&self) -> composefs::repository::GcResult {
-        let collected = self.crate_repo().gc(&[]).unwrap();
-        self.fsck();
-        collected
-    }
-
-    fn fsck(&self) {
-        let repo = self.crate_repo();
-        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
-        let result = runtime.block_on(repo.fsck()).unwrap();
-        assert!(result.is_ok(), "{result}");
-    }
-
-    fn objects(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let Ok(folders) = fs::read_dir(self.path("repo/objects")) else {
-            return found;
-        };
-        for folder in folders {
-            for object in fs::read_dir(folder.unwrap().path()).unwrap() {
-                found.push(object.unwrap().path());
-            }
-        }
-        found
-    }
-}
-
-/// A directory handle for the crate's `dirfd` arguments; all paths are absolute.
-fn rustix_free_cwd() -> fs::File {
-    fs::File::open("/").unwrap()
-}
 
 fn two_layers(layout: &mut Layout, reference: &str, seed: u8) -> String {
     let base = tar(&[
@@ -123,8 +41,7 @@ fn the_crates_gc_takes_nothing_of_ours_until_it_is_removed() {
     let arg = |reference: &str| layout.arg("localhost/app:1", reference);
     let first = host.ok(&["sync", "--deployment", "a", "--image", &arg("v1")]);
     let before = host.objects().len();
-    let collected = host.gc();
-    assert_eq!(collected.objects_removed, 0, "{collected:?}");
+    assert_eq!(host.gc(), 0);
     assert_eq!(host.objects().len(), before);
     assert_eq!(
         host.ok(&["status"])["deployments"][0]["conditions"][0]["status"],
@@ -148,17 +65,17 @@ fn the_crates_gc_takes_nothing_of_ours_until_it_is_removed() {
         ),
         (Some(1), Some(1))
     );
-    assert_eq!(host.gc().objects_removed, 0);
+    assert_eq!(host.gc(), 0);
 
     host.ok(&["remove", "--deployment", "a"]);
-    assert!(host.gc().objects_removed > 0);
+    assert!(host.gc() > 0);
     assert_eq!(
         host.ok(&["status"])["deployments"][0]["conditions"][0]["status"],
         true
     );
     host.ok(&["remove", "--deployment", "b"]);
     host.gc();
-    assert_eq!(host.objects(), Vec::<PathBuf>::new());
+    assert!(host.objects().is_empty());
 }
 
 #[test]
@@ -194,7 +111,7 @@ fn a_gc_between_two_images_of_one_sync_takes_nothing() {
     fs::write(&blob, whole).unwrap();
     let synced = host.ok(&sync);
     assert_eq!(synced["layers_imported"], 1);
-    assert_eq!(host.gc().objects_removed, 0);
+    assert_eq!(host.gc(), 0);
     assert_eq!(fs::read_dir(&layers).unwrap().count(), 0);
 }
 
@@ -230,7 +147,7 @@ fn bootcs_upgrade_passes_over_our_sets() {
     let repo = Arc::new(host.crate_repo());
     composefs_oci::upgrade_repo(&repo).unwrap();
     drop(repo);
-    assert_eq!(host.gc().objects_removed, 0);
+    assert_eq!(host.gc(), 0);
 }
 
 #[test]
@@ -292,7 +209,7 @@ fn objects_that_are_there_are_not_believed_by_name() {
     ];
     host.ok(&sync);
     let find = |length: u64| {
-        let mut objects = host.objects();
+        let mut objects: Vec<PathBuf> = host.objects().into_iter().collect();
         objects.retain(|object| object.metadata().unwrap().len() == length);
         assert_eq!(objects.len(), 1, "one object of {length} bytes");
         objects.remove(0)
@@ -379,7 +296,10 @@ fn golden(host: &Host, repo: &str, algorithm: Algorithm, layout: &Layout, user: 
 
 #[test]
 fn format_1_renders_the_same_bytes_everywhere() {
-    let host = Host::new();
+    // An ordinary user must reach it, which the build directory may not allow.
+    let host = Host {
+        dir: tempfile::TempDir::new().unwrap(),
+    };
     fs::set_permissions(host.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut layout = Layout::new(&host.path("layout"));
     two_layers(&mut layout, "v1", 2);

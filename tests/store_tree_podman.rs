@@ -1,11 +1,10 @@
 //! Real podman reads a store tree as an additional image store.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+mod common;
 #[path = "common/plain_tree.rs"]
 mod plain_tree;
-#[path = "common/programs.rs"]
-mod programs;
 #[path = "common/store_images.rs"]
 mod store_images;
 
@@ -15,7 +14,7 @@ use std::{
 };
 
 use boundstore::store_tree::{StoreImage, lay_out};
-use programs::{can_run, run};
+use common::{describe, output, ready, text};
 use serde_json::{Value, json};
 use store_images::{image, layer, pinned, pinned_by_index, recompressed, small_set};
 
@@ -48,7 +47,7 @@ impl Podman {
 
     #[track_caller]
     fn run(&self, args: &[&str]) -> String {
-        run(self.command().args(args))
+        text(self.command().args(args))
     }
 
     #[track_caller]
@@ -79,7 +78,7 @@ fn sha256(path: &Path) -> String {
 
 #[test]
 fn podman_shows_a_set() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let set = small_set();
@@ -103,7 +102,7 @@ fn podman_shows_a_set() {
 
 #[test]
 fn podman_shows_an_empty_set() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let podman = Podman::new(&[]);
@@ -113,7 +112,7 @@ fn podman_shows_an_empty_set() {
 /// Trap T17 of the contract page.
 #[test]
 fn podman_with_vfs_lives_with_the_store() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let podman = Podman::new(&small_set());
@@ -132,16 +131,17 @@ fn podman_with_vfs_lives_with_the_store() {
         let mut command = Command::new("unshare");
         command.env("CONTAINERS_STORAGE_CONF", &conf);
         command.args(["-m", "sh", "-c", script]);
-        command.arg(podman.path("store")).output().unwrap()
+        let output = output(command.arg(podman.path("store")));
+        (output.status.success(), describe(&command, &output))
     };
-    let output = images();
-    assert!(output.status.success(), "{}", programs::text(&output));
+    let (works, said) = images();
+    assert!(works, "{said}");
     for directory in ["vfs-images", "vfs-layers"] {
         let aside = podman.path(directory);
         let in_store = podman.path("store").join(directory);
         std::fs::rename(&in_store, &aside).unwrap();
-        let output = images();
-        assert!(!output.status.success(), "{}", programs::text(&output));
+        let (works, said) = images();
+        assert!(!works, "{said}");
         std::fs::rename(&aside, &in_store).unwrap();
     }
 }
@@ -149,7 +149,7 @@ fn podman_with_vfs_lives_with_the_store() {
 /// What is saved has the layers' very bytes: the tar-splits are right.
 #[test]
 fn podman_saves_the_layers_bytes() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     for image in small_set() {
@@ -170,7 +170,7 @@ fn podman_saves_the_layers_bytes() {
 
 #[test]
 fn podman_saves_an_image_of_no_layers() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let none = image("localhost/none:1", &[], json!({}));
@@ -184,7 +184,7 @@ fn podman_saves_an_image_of_no_layers() {
 /// podman shows a missing `created` as 292 years ago, ours as 1970.
 #[test]
 fn podman_takes_an_image_of_unknown_age() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let podman = Podman::new(&[image("localhost/a:1", &[], json!({}))]);
@@ -195,7 +195,7 @@ fn podman_takes_an_image_of_unknown_age() {
 
 #[test]
 fn podman_finds_pinned_names() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let (base, _) = layer(None, &[("f", Some(b"f"))]);
@@ -221,7 +221,7 @@ fn podman_finds_pinned_names() {
 /// A container sees the merged tree, and what it commits is right.
 #[test]
 fn podman_mounts_and_commits() {
-    if !can_run(&["podman"]) {
+    if !ready(&["podman"]) {
         return;
     }
     let podman = Podman::new(&small_set());

@@ -1,9 +1,8 @@
 //! Our tar-splits and those that skopeo writes are the same.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr)] // these are tests
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "common/programs.rs"]
-mod programs;
+mod common;
 #[path = "common/store_images.rs"]
 mod store_images;
 
@@ -21,7 +20,7 @@ use boundstore::{
         tar_split::{Crc64, TarSplitItem, TarSplitReader, TarSplitWriter, reassemble},
     },
 };
-use programs::{can_run, run};
+use common::{ready, text};
 use serde_json::json;
 use store_images::{image, layer};
 
@@ -135,7 +134,7 @@ fn inline(layer: &StoreLayer) -> Vec<TarSplitItem> {
 
 #[test]
 fn skopeo_writes_the_same_items() {
-    if !can_run(&["skopeo"]) {
+    if !ready(&["skopeo"]) {
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
@@ -161,14 +160,16 @@ fn skopeo_writes_the_same_items() {
     let image = image("localhost/a:1", &layers, json!({}));
     write_layout(&path("layout"), &image, &[&base_tar, &odd_tar]);
     let store = path("store");
-    run(Command::new("skopeo")
-        .args(["copy", "--preserve-digests"])
-        .arg(format!("oci:{}:1", path("layout").display()))
-        .arg(format!(
-            "containers-storage:[overlay@{}+{}-run]localhost/a:1",
-            store.display(),
-            store.display()
-        )));
+    text(
+        Command::new("skopeo")
+            .args(["copy", "--preserve-digests"])
+            .arg(format!("oci:{}:1", path("layout").display()))
+            .arg(format!(
+                "containers-storage:[overlay@{}+{}-run]localhost/a:1",
+                store.display(),
+                store.display()
+            )),
+    );
 
     let images = fs::read(store.join("overlay-images/images.json")).unwrap();
     let images = parse_images_json(&images).unwrap();

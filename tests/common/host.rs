@@ -60,7 +60,7 @@ impl Host {
         }
     }
 
-    fn crate_repo(&self) -> Repository<Sha512HashValue> {
+    pub fn crate_repo(&self) -> Repository<Sha512HashValue> {
         let root = fs::File::open("/").unwrap();
         Repository::open_path(root, self.path("repo")).unwrap()
     }
