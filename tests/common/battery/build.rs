@@ -22,8 +22,8 @@ pub fn commit(case: &Case) {
     let podman = &case.podman;
     let script = "echo committed >/app/version; rm /srv/links/a; chown 5:6 /srv/big; \
         mv /srv/data/d03 /srv/moved; setfattr -h -n user.x -v y /app 2>/dev/null; true";
-    podman.run("--name c", case.name, script);
-    podman.ok("commit --quiet c localhost/committed:1");
+    podman.run("--name writer", case.name, script);
+    podman.ok("commit --quiet writer localhost/committed:1");
     let script = "cat /app/version; ls /srv/links; stat -c '%u %g %s' /srv/big; \
         ls /srv/moved | wc -l; ls /srv/data | grep -c d03; \
         grep -v /d03/ /app/SHA256SUMS | sha256sum --check --quiet && echo right bytes";
@@ -31,7 +31,7 @@ pub fn commit(case: &Case) {
     let wanted = "committed\nc\ndangling\nsymlink\n5 6 12582912\n250\n0\nright bytes\n";
     assert_eq!(said, wanted);
     assert_lower_layers(case, "localhost/committed:1", 1);
-    podman.ok("rm c");
+    podman.ok("rm writer");
 }
 
 pub fn build(case: &Case) {

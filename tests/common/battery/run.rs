@@ -57,32 +57,32 @@ pub fn run_that_writes(case: &Case) {
 
 pub fn create_and_mount(case: &Case) {
     let podman = &case.podman;
-    let id = podman.ok(&format!("create --name c {}", case.name));
-    let at = podman.ok("mount c");
+    let id = podman.ok(&format!("create --name writer {}", case.name));
+    let at = podman.ok("mount writer");
     let at = std::path::Path::new(at.trim());
     assert_eq!(fs::read_to_string(at.join("app/version")).unwrap(), "v1\n");
     fs::write(at.join("app/version"), "changed\n").unwrap();
-    podman.ok("unmount c");
-    let found = podman.runtime("start --attach c");
+    podman.ok("unmount writer");
+    let found = podman.runtime("start --attach writer");
     assert_eq!(
         String::from_utf8_lossy(&found.stdout),
         "hello from changed\n",
         "{found:?}"
     );
-    assert_eq!(podman.ok("rm c").trim(), "c");
+    assert_eq!(podman.ok("rm writer").trim(), "writer");
     assert_eq!(id.trim().len(), 64);
 }
 
 pub fn container_diff(case: &Case) {
     let podman = &case.podman;
-    podman.ok(&format!("create --name c {}", case.name));
-    let at = podman.ok("mount c");
+    podman.ok(&format!("create --name writer {}", case.name));
+    let at = podman.ok("mount writer");
     let at = std::path::Path::new(at.trim());
     fs::write(at.join("app/version"), "changed\n").unwrap();
     fs::write(at.join("srv/new"), "new\n").unwrap();
     fs::remove_file(at.join("srv/big")).unwrap();
-    podman.ok("unmount c");
-    let shown = podman.ok("diff c");
+    podman.ok("unmount writer");
+    let shown = podman.ok("diff writer");
     // The directory of a changed file is listed or not, as the driver pleases.
     let mut lines: Vec<&str> = shown.lines().filter(|line| *line != "C /app").collect();
     lines.sort_unstable();
