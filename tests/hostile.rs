@@ -818,6 +818,29 @@ fn more_entries_than_a_layer_may_have() {
     );
 }
 
+/// Each inode stays within EROFS's limits; together they would fill the memory.
+#[test]
+fn more_metadata_than_entries_may_have() {
+    let value = vec![b'x'; 60_000];
+    let mut tar = RawTar::default();
+    for file in 0..20 {
+        tar = tar
+            .pax(&[("SCHILY.xattr.user.large", &value)])
+            .file(&format!("file-{file}"), b"");
+    }
+    let layer = LayerBlob::gzip(&tar.done());
+    let mut attack = Attack::new();
+    attack.layer(layer.clone()).fails_with(
+        &["--max-entries", "1000"],
+        1,
+        &["localhost/bad:1", "1024000 bytes", "--max-entries"],
+    );
+    let arg = attack.arg();
+    let enough = ["--max-entries", "2000", "--image", &arg];
+    let sync = [&["sync", "--deployment", "d"], &enough[..]].concat();
+    attack.host.ok(&sync);
+}
+
 #[test]
 fn a_layer_that_is_no_tar() {
     let noise = noise(5000);
