@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Global,
     failure::{Exit, Failure},
+    output::count,
 };
 use crate::{
     deployment::{ExposeError, Mounted, Mounter, exposed_at, mount_empty, umount as unmount},
@@ -16,9 +17,11 @@ use crate::{
 /// Where podman looks for the host's additional image store.
 const STORE: &str = "/usr/lib/containers/storage";
 
-/// Where the set cannot be mounted, an empty, valid store is, so that podman
-/// goes on working; the exit status tells.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Where the set cannot be mounted, an empty, valid store is, so that podman goes on \
+    working; the exit status tells."
+)]
 pub(super) struct MountArgs {
     /// Whose set
     #[arg(long, value_name = "ID")]
@@ -31,7 +34,6 @@ pub(super) struct MountArgs {
     no_fallback: bool,
 }
 
-/// Takes away what boundstore mounted.
 #[derive(Debug, clap::Args)]
 pub(super) struct UmountArgs {
     /// Where from
@@ -72,11 +74,8 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
                 } else {
                     "mounted"
                 };
-                let (id, count) = (&args.deployment, set.images.len());
-                format!(
-                    "the set of {id} ({count} images) {how} at {}\n",
-                    target.display()
-                )
+                let (id, images) = (&args.deployment, count(set.images.len(), "image"));
+                format!("the set of {id} ({images}) {how} at {}\n", target.display())
             })?;
             Ok(Exit::Done)
         }
