@@ -136,6 +136,9 @@ impl Repo {
             .map(drop),
         };
         created.map_err(|error| {
+            // The crate makes the directory before it tries; one that holds
+            // nothing is no loss.
+            let _not_empty = std::fs::remove_dir(path);
             let source = error.into();
             let path = path.to_owned();
             if new.insecure {
