@@ -56,7 +56,8 @@
 //!
 //! # Where to read on
 //!
-//! [`deployment::Syncer`] has the whole line in one function. `docs/format.md`
+//! [`deployment::Syncer`] has the whole line in one function, [`mod@verify`] the
+//! way back: from what is stored to what should be. `docs/format.md`
 //! is what is written and in which order, `docs/fidelity.md` what a squashed
 //! tree shows. [`repo`] is the only module that names `composefs`, [`sys`] the
 //! only one with system calls, [`cli`] the only one that prints.
@@ -78,3 +79,4 @@ pub mod source;
 pub mod squash;
 pub mod store_tree;
 pub mod sys;
+pub mod verify;

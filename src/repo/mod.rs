@@ -37,7 +37,7 @@ pub use self::{
     error::RepoError,
     object::{Ensured, ObjectWriter},
     record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
-    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer},
+    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer, StreamParts},
     verity::{Verity, fs_verity_digest},
     view::RepoView,
 };
