@@ -60,8 +60,10 @@
 //! way back: from what is stored to what should be. `docs/format.md`
 //! is what is written and in which order, `docs/fidelity.md` what a squashed
 //! tree shows. [`repo`] is the only module that names `composefs`, [`sys`] the
-//! only one with system calls, [`cli`] the only one that prints.
-//! [`name`], [`squash`] and [`store_tree`] are pure.
+//! only one with system calls, [`cli`] the only one that prints. [`document`]
+//! is the one reader of manifests, indexes and configs: resolving an image and
+//! validating a store tree must see the same ones.
+//! [`name`], [`document`], [`squash`] and [`store_tree`] are pure.
 
 // Fixtures below tests/ are also used by the tests beside the code.
 #[cfg(test)]
@@ -70,6 +72,7 @@ extern crate self as boundstore;
 pub mod bound;
 pub mod cli;
 pub mod deployment;
+pub mod document;
 pub mod error;
 pub mod import;
 pub mod name;

@@ -1,6 +1,6 @@
 //! The media types of OCI and docker v2 schema 2 that make up images.
 
-use super::{Compression, document::DocumentError};
+use super::DocumentError;
 
 /// What a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,17 @@ impl DocumentKind {
             Self::Index => "an index",
         }
     }
+}
+
+/// How a layer's blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// gzip, of one or more members.
+    Gzip,
+    /// zstd, zstd:chunked too.
+    Zstd,
 }
 
 pub(super) fn document(text: &str) -> Option<DocumentKind> {
