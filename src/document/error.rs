@@ -89,6 +89,19 @@ pub enum DocumentError {
         /// Its media type.
         media_type: String,
     },
+    /// A config or layer of the other of the two formats, OCI and docker's, where
+    /// podman fails for all images.
+    #[error(
+        "{field} is {media_type:?}, which podman does not take in {format} manifest; push the image again in one format (skopeo copy --format oci)"
+    )]
+    Mixed {
+        /// Where it stands.
+        field: String,
+        /// Its media type.
+        media_type: String,
+        /// What the manifest is.
+        format: &'static str,
+    },
     /// A layer of a kind that is not known.
     #[error("layer {index} has the unknown media type {media_type:?}")]
     UnknownLayer {
@@ -154,6 +167,7 @@ impl DocumentError {
             | Self::Artifact { .. }
             | Self::ForeignLayer { .. }
             | Self::EncryptedLayer { .. }
+            | Self::Mixed { .. }
             | Self::UnknownLayer { .. }
             | Self::TooManyLayers { .. } => false,
         }

@@ -184,6 +184,26 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
             return Err(DocumentError::Artifact { found });
         }
     }
+    let media_type = manifest.get("mediaType").text();
+    if media_type.is_empty() && !matches!(manifest.get("schemaVersion"), Json::Integer(2)) {
+        return Err(DocumentError::Missing(
+            "its mediaType or schemaVersion 2".into(),
+        ));
+    }
+    let docker = media_type == media_type::DOCKER_MANIFEST;
+    let fits = |fits: bool, field: &str, text: &str| match fits {
+        true => Ok(()),
+        false => Err(DocumentError::Mixed {
+            field: field.to_owned(),
+            media_type: text.to_owned(),
+            format: if docker { "a docker" } else { "an OCI" },
+        }),
+    };
+    fits(
+        media_type::config_fits(config_type, docker),
+        "the config",
+        config_type,
+    )?;
     let layers = manifest.get("layers").items();
     if layers.len() > LAYER_LIMIT {
         return Err(DocumentError::TooManyLayers {
@@ -191,8 +211,10 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
         });
     }
     let layer = |(index, layer): (usize, &Json<'_>)| {
-        let compression = media_type::layer(layer.get("mediaType").text(), index)?;
-        let Descriptor { digest, size } = Descriptor::read(layer, &format!("layer {index}"))?;
+        let (field, text) = (format!("layer {index}"), layer.get("mediaType").text());
+        let compression = media_type::layer(text, index)?;
+        fits(media_type::layer_fits(text, docker), &field, text)?;
+        let Descriptor { digest, size } = Descriptor::read(layer, &field)?;
         Ok(LayerBlob {
             digest,
             size,

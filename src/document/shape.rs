@@ -1,5 +1,9 @@
 //! The types that Go decodes documents into.
 
+use std::borrow::Cow;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use super::{
     DocumentError,
     json::{Json, is_key_of},
@@ -13,6 +17,8 @@ pub(crate) enum Shape {
     Flag,
     Integer,
     Time,
+    /// Bytes, in base64.
+    Bytes,
     List(&'static Shape),
     /// Its keys are data: they are compared exactly.
     Map(&'static Shape),
@@ -20,7 +26,7 @@ pub(crate) enum Shape {
     Record(&'static [(&'static str, Shape)]),
 }
 
-use Shape::{Any, Flag, Integer, List, Map, Record, Text, Time};
+use Shape::{Any, Bytes, Flag, Integer, List, Map, Record, Text, Time};
 
 /// A config: OCI's `Image` and docker's `Schema2V1Image` together, for podman
 /// decodes it into both.
@@ -100,7 +106,7 @@ const DESCRIPTOR: Shape = Record(&[
     ("size", Integer),
     ("urls", List(&Text)),
     ("annotations", Map(&Text)),
-    ("data", Text),
+    ("data", Bytes),
     ("artifactType", Text),
     (
         "platform",
@@ -148,7 +154,11 @@ impl Shape {
             | (Text, Json::Text(_))
             | (Flag, Json::Flag)
             | (Integer, Json::Integer(_)) => Ok(()),
-            (Time, Json::Text(text)) if is_rfc3339(text) => Ok(()),
+            // Go takes a time's text as it is written, escapes and all.
+            (Time, Json::Text(Cow::Borrowed(text))) if is_rfc3339(text) => Ok(()),
+            (Time, Json::Text(Cow::Owned(text))) if is_rfc3339(text) => Err(self.misfit()),
+            // Go takes a little more: line breaks, stray last bits.
+            (Bytes, Json::Text(text)) if STANDARD.decode(text.as_bytes()).is_ok() => Ok(()),
             (Time, Json::Text(text)) => Err(DocumentError::Time {
                 field: String::new(),
                 found: text.to_string(),
@@ -190,7 +200,8 @@ impl Shape {
             Text => "a string",
             Flag => "true or false",
             Integer => "a whole number",
-            Time => "a time (RFC 3339)",
+            Time => "a time that is written without escapes",
+            Bytes => "base64",
             List(_) => "an array",
             Map(_) | Record(_) => "an object",
         };
