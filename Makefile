@@ -52,4 +52,5 @@ install:
 	  install -d -m 0755 $(LIB)/containers/storage/$$kind-$$what; \
 	  install -m 0644 /dev/null $(LIB)/containers/storage/$$kind-$$what/$$what.lock; \
 	done; done
-	install -D -m 0644 dist/storage.conf $(DESTDIR)$(PREFIX)/share/boundstore/storage.conf
+	install -D -m 0644 dist/storage.conf \
+	  $(DESTDIR)$(PREFIX)/share/containers/storage.conf.d/50-boundstore.conf

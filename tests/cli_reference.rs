@@ -85,6 +85,7 @@ fn the_reference_names_every_option_and_verb() {
         let options = help
             .lines()
             .skip_while(|line| *line != "Options:")
+            .take_while(|line| !line.is_empty())
             .flat_map(str::split_whitespace)
             .filter(|word| word.starts_with("--"));
         for option in options {

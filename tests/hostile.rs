@@ -242,11 +242,14 @@ fn a_manifest_that_lies_about_a_layer() {
     attack
         .lying(|manifest, _| manifest["layers"][0]["size"] = 12.into())
         .fails(1, &["localhost/bad:1", "layer 0", "12 bytes"]);
-    for size in [json!(-1), json!("7")] {
+    for (size, says) in [
+        (json!(-1), "the size of layer 0 is -1"),
+        (json!("7"), "layers[0].size is not a whole number"),
+    ] {
         let mut attack = Attack::new();
         attack
             .lying(|manifest, _| manifest["layers"][0]["size"] = size)
-            .fails(1, &["manifest sha256:"]);
+            .fails(1, &["localhost/bad:1", " sha256:", says]);
     }
     let mut attack = Attack::new();
     attack
@@ -816,6 +819,29 @@ fn more_entries_than_a_layer_may_have() {
         1,
         &["10 entries", "--max-entries"],
     );
+}
+
+/// Each inode stays within EROFS's limits; together they would fill the memory.
+#[test]
+fn more_metadata_than_entries_may_have() {
+    let value = vec![b'x'; 60_000];
+    let mut tar = RawTar::default();
+    for file in 0..20 {
+        tar = tar
+            .pax(&[("SCHILY.xattr.user.large", &value)])
+            .file(&format!("file-{file}"), b"");
+    }
+    let layer = LayerBlob::gzip(&tar.done());
+    let mut attack = Attack::new();
+    attack.layer(layer.clone()).fails_with(
+        &["--max-entries", "1000"],
+        1,
+        &["localhost/bad:1", "1024000 bytes", "--max-entries"],
+    );
+    let arg = attack.arg();
+    let enough = ["--max-entries", "2000", "--image", &arg];
+    let sync = [&["sync", "--deployment", "d"], &enough[..]].concat();
+    attack.host.ok(&sync);
 }
 
 #[test]

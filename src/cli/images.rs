@@ -9,8 +9,8 @@ use super::{
 };
 use crate::repo::{DeploymentId, RepoView, SetImageRecord};
 
-/// From files alone: takes no lock and starts no program.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
     /// Only this deployment's
     #[arg(long, value_name = "ID")]

@@ -7,10 +7,12 @@ use serde_json::json;
 use super::{
     Global,
     failure::{Exit, Failure},
+    output::count,
 };
 use crate::{
     deployment::{
-        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount as unmount,
+        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, store_label,
+        umount as unmount,
     },
     repo::{DeploymentId, RepoView},
 };
@@ -18,9 +20,11 @@ use crate::{
 /// Where podman looks for the host's additional image store.
 const STORE: &str = "/usr/lib/containers/storage";
 
-/// Where the set cannot be mounted, an empty, valid store is, so that podman
-/// goes on working; the exit status tells.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Where the set cannot be mounted, an empty, valid store is, so that podman goes on \
+    working; the exit status tells."
+)]
 pub(super) struct MountArgs {
     /// Whose set
     #[arg(long, value_name = "ID")]
@@ -33,7 +37,6 @@ pub(super) struct MountArgs {
     no_fallback: bool,
 }
 
-/// Takes away what boundstore mounted.
 #[derive(Debug, clap::Args)]
 pub(super) struct UmountArgs {
     /// Where from
@@ -48,7 +51,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
     let mounter = Mounter {
         run_dir: "/run/boundstore".into(),
         allow_missing_verity: global.allow_missing_verity,
-        context: selinux_context(),
+        context: store_label(),
     };
     let target = &args.target;
     let mounted = RepoView::open(&global.repo())
@@ -76,11 +79,8 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
                 } else {
                     "mounted"
                 };
-                let (id, count) = (&args.deployment, set.images.len());
-                format!(
-                    "the set of {id} ({count} images) {how} at {}\n",
-                    target.display()
-                )
+                let (id, images) = (&args.deployment, count(set.images.len(), "image"));
+                format!("the set of {id} ({images}) {how} at {}\n", target.display())
             })?;
             Ok(Exit::Done)
         }
@@ -113,10 +113,4 @@ pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure
     let text = || format!("unmounted {}\n", target.display());
     global.output().result("umount", &result, text)?;
     Ok(Exit::Done)
-}
-
-/// The label that podman's own store has, where SELinux is on.
-fn selinux_context() -> Option<String> {
-    std::fs::metadata("/sys/fs/selinux/enforce").ok()?;
-    Some("system_u:object_r:container_ro_file_t:s0".to_owned())
 }

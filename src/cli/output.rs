@@ -80,6 +80,12 @@ pub(super) fn bytes(count: u64) -> String {
     }
 }
 
+/// A number of things: `1 image`, `2 images`.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -11,9 +11,11 @@ use crate::{
     repo::{DeploymentId, Repo},
 };
 
-/// The objects stay until the repository's next garbage collection: bootc's,
-/// `cfsctl gc`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The objects stay until the repository's next garbage collection: bootc's, `cfsctl \
+    gc`."
+)]
 pub(super) struct Args {
     /// Whose set is to go
     #[arg(long, value_name = "ID")]

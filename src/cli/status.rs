@@ -10,8 +10,8 @@ use crate::{
     repo::{DeploymentId, RepoView},
 };
 
-/// From files alone: takes no lock and starts no program.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
     /// Only this deployment
     #[arg(long, value_name = "ID")]

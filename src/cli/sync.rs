@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Global,
     failure::{Exit, Failure},
-    output::{Output, bytes},
+    output::{Output, bytes, count},
 };
 use crate::{
     bound::{self, BoundImage, Scan},
@@ -22,10 +22,12 @@ use crate::{
     sys,
 };
 
-/// Which images a deployment is bound to is told by the folders
-/// usr/lib/bootc/bound-images.d and usr/lib/boundstore/bound-images.d below
-/// --root, and by --image.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Which images a deployment is bound to is told by the folders \
+    usr/lib/bootc/bound-images.d and usr/lib/boundstore/bound-images.d below --root, and \
+    by --image."
+)]
 pub(super) struct Args {
     /// The root file tree of the deployment
     #[arg(long, value_name = "DIR")]
@@ -234,19 +236,20 @@ fn report(output: &Output, args: &Args, synced: &Synced) -> Result<(), Failure> 
     });
     output.result("sync", &result, || {
         let fetched = bytes(synced.bytes_fetched);
-        let (new, old) = (synced.layers_imported, synced.layers_reused);
+        let new = count(synced.layers_imported, "layer");
+        let old = synced.layers_reused;
         match &synced.set {
             Some(set) if synced.unchanged => {
                 format!("the set of {id} is up to date: {}\n", set.set_image)
             }
             Some(set) => format!(
-                "published the set of {id}: {} images, {new} layers new ({fetched}), {old} held\n\
+                "published the set of {id}: {}, {new} new ({fetched}), {old} held\n\
                  set image {}, {}\n",
-                set.images.len(),
+                count(set.images.len(), "image"),
                 set.set_image,
                 bytes(set.set_image_bytes),
             ),
-            None => format!("would fetch {new} layers ({fetched}); {old} are held\n"),
+            None => format!("would fetch {new} ({fetched}); {old} are held\n"),
         }
     })?;
     if synced.dropped.total() > 0 {

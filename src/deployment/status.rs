@@ -123,7 +123,7 @@ fn one(view: &RepoView, id: DeploymentId, mounts: &[(PathBuf, Exposed)]) -> Depl
                 "Present",
                 true,
                 "Published",
-                format!("{} images", set.images.len()),
+                format!("with all its images: {}", set.images.len()),
             ),
             Ok(false) => condition(
                 "Present",

@@ -24,9 +24,12 @@ use crate::{
 pub struct ImportLimits {
     /// Bytes of a layer's uncompressed tar, and of any sparse file in it.
     pub max_bytes: u64,
-    /// Entries of a layer.
+    /// Entries of a layer. Their names, link targets and extended attributes,
+    /// which stay in memory, may take 1 KiB for each that is allowed.
     pub max_entries: u64,
 }
+
+const METADATA_PER_ENTRY: u64 = 1 << 10;
 
 impl Default for ImportLimits {
     /// 64 GiB and a million entries.
@@ -168,6 +171,7 @@ impl Split<'_> {
         let bad = |source| ImportError::Tar { diff_id, source };
         let mut reader = TarReader::new();
         let mut number = 0;
+        let mut metadata_bytes = 0;
         while let Some(entry) = reader.next_entry(self).map_err(bad)? {
             if number == self.limits.max_entries {
                 let max_entries = self.limits.max_entries;
@@ -175,6 +179,11 @@ impl Split<'_> {
                     diff_id,
                     max_entries,
                 });
+            }
+            metadata_bytes += entry.metadata_bytes();
+            let max_bytes = self.limits.max_entries.saturating_mul(METADATA_PER_ENTRY);
+            if metadata_bytes > max_bytes {
+                return Err(ImportError::TooMuchMetadata { diff_id, max_bytes });
             }
             self.entry(number, &entry)?;
             number += 1;

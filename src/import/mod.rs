@@ -76,6 +76,17 @@ pub enum ImportError {
         /// The limit.
         max_entries: u64,
     },
+    /// The tar's names, links and extended attributes are longer than allowed.
+    #[error(
+        "the names, link targets and extended attributes of the layer {diff_id} take more \
+         than {max_bytes} bytes: --max-entries raises the limit, if you trust the image"
+    )]
+    TooMuchMetadata {
+        /// The layer.
+        diff_id: DiffId,
+        /// The limit.
+        max_bytes: u64,
+    },
     /// The tar is malformed.
     #[error("the layer {diff_id} is no tar that can be unpacked")]
     Tar {

@@ -77,16 +77,21 @@ pub fn link_tmpfile(
     .doing("link", &path)
 }
 
-/// Creates `path` below `dir` and all directories on the way, mode 0755.
+/// Creates `path` below `dir` and all directories on the way, mode 0755
+/// whatever the umask; those that are there stay as they are.
 ///
 /// # Errors
-/// Whatever `mkdirat(2)` says, but for `EEXIST`.
+/// Whatever `mkdirat(2)` says, but for `EEXIST`, and `fchmodat(2)`.
 pub fn create_dir_all_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<(), PathError> {
     create_dirs(dir.as_fd(), path.as_ref())
 }
 
 fn create_dirs(dir: BorrowedFd<'_>, path: &Path) -> Result<(), PathError> {
-    let make = || fs::mkdirat(dir, path, Mode::from_raw_mode(0o755));
+    let mode = Mode::from_raw_mode(0o755);
+    let make = || {
+        fs::mkdirat(dir, path, mode)?;
+        fs::chmodat(dir, path, mode, AtFlags::empty())
+    };
     let made = match (make(), path.parent()) {
         (Err(rustix::io::Errno::NOENT), Some(parent)) if !parent.as_os_str().is_empty() => {
             create_dirs(dir, parent)?;

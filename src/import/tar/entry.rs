@@ -61,6 +61,19 @@ impl TarEntry {
         }
     }
 
+    /// The bytes of what has no fixed length and stays in memory: name, link
+    /// target, extended attributes.
+    pub fn metadata_bytes(&self) -> u64 {
+        let target = match &self.kind {
+            TarKind::Hardlink(target) => target.components().map(|name| name.len() + 1).sum(),
+            TarKind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        let xattrs = self.metadata.xattrs.iter();
+        let xattrs: usize = xattrs.map(|(name, value)| name.len() + value.len()).sum();
+        (self.raw_name.len() + target + xattrs) as u64
+    }
+
     /// The entry as squashing takes it; `content` counts for regular files
     /// only, none is the empty file.
     ///

@@ -42,7 +42,8 @@ pub fn image_prune(case: &Case) {
 }
 
 pub fn system_prune(case: &Case) {
-    case.podman.ok(&format!("create --name writer {}", case.name));
+    case.podman
+        .ok(&format!("create --name writer {}", case.name));
     case.podman.ok("system prune --all --force --volumes");
     assert_eq!(case.podman.ok("ps --all --quiet"), "");
     still_there(case);
