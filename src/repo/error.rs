@@ -47,7 +47,7 @@ pub enum RepoError {
     /// The filesystem has no unnamed files, as which all objects begin.
     #[error(
         "a repository at {} cannot work: its filesystem has no unnamed files (O_TMPFILE), \
-         as overlays before Linux 6.3; put it on a real filesystem",
+         as overlays of Linux 6.1; put it on a real filesystem",
         path.display()
     )]
     NoTmpfile {
