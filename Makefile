@@ -22,11 +22,13 @@ test:
 	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1; \
 	status=$$?; cat target/test.log; scripts/count target/test.log; exit $$status
 
-# What takes longer: large layers, more cases for each property.
+# What takes longer: large layers, more cases for each property, a minute of
+# libFuzzer for each parser.
 test-long:
 	scripts/setup test
 	scripts/fixtures
 	PROPTEST_CASES=2048 $(CARGO) test --no-fail-fast -- --include-ignored --test-threads=2
+	scripts/fuzz 60
 
 # The VM suite: every check on every kernel, then the matrix of what they did.
 # KERNEL=6.12 boots one; FILTER=data_only:: runs what has that in its name.
