@@ -26,6 +26,8 @@ pub(crate) struct Disk {
 pub(crate) const DISKS: &[Disk] = &[
     Disk { serial: "store", mebibytes: 512, mkfs: &["mkfs.ext4", "-b", "4096", "-O", "verity"] },
     Disk { serial: "ext4-1k", mebibytes: 64, mkfs: &["mkfs.ext4", "-b", "1024", "-O", "verity"] },
+    Disk { serial: "xfs", mebibytes: 512, mkfs: &["mkfs.xfs"] },
+    Disk { serial: "btrfs", mebibytes: 256, mkfs: &["mkfs.btrfs"] },
     Disk { serial: "ext4-plain", mebibytes: 64, mkfs: &["mkfs.ext4", "-b", "4096", "-O", "^verity"] },
 ];
 

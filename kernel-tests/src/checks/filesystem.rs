@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    capability::Capability::DatadirPlus,
-    check::{Check, Expected, is},
+    capability::{
+        Capabilities,
+        Capability::{Btrfs, DatadirPlus, VerityRequire, Xfs},
+    },
+    check::{Check, Expected, either, is},
     errno,
     fixture::{
         disk,
@@ -23,6 +26,9 @@ pub const CHECKS: &[Check] = &[
     Check { name: "ext4_without_verity", row: "sync to ext4 without the feature `verity`", observe: |guest| sync(guest, &disk_at(guest, "ext4-plain")?), expect: |_| is(REFUSED) },
     Check { name: "ext4_without_verity_allowed", row: ".. with --allow-missing-verity: sync, mount, read", observe: |guest| allowed(guest, &disk_at(guest, "ext4-plain")?), expect: |_| is("read") },
     Check { name: "ext4_1k", row: "sync to ext4 with `verity` and 1 KiB blocks", observe: ext4_1k, expect: |can| ext4_1k_expected(can.has(DatadirPlus)) },
+    Check { name: "xfs", row: "sync to XFS", observe: |guest| on_xfs(guest, sync), expect: |can| either(can.has(Xfs), REFUSED, "no XFS") },
+    Check { name: "xfs_allowed", row: ".. with --allow-missing-verity: sync, mount, read", observe: |guest| on_xfs(guest, allowed), expect: |can| either(can.has(Xfs), "read", "no XFS") },
+    Check { name: "btrfs", row: "Btrfs: sync, mount, read", observe: btrfs, expect: btrfs_expected },
     Check { name: "tmpfs", row: "sync to tmpfs", observe: |guest| sync(guest, &tmpfs(guest)?), expect: |_| is(REFUSED) },
 ];
 
@@ -34,10 +40,49 @@ fn disk_at(guest: &Guest, serial: &str) -> Result<PathBuf> {
     Ok(target)
 }
 
+/// The filesystem's type is the beginning of the disk's serial number.
 fn mount_disk(serial: &str, target: &Path) -> Result<rustix::io::Result<()>> {
     let device = disk::find(serial)?;
+    let kind = serial.split('-').next().unwrap_or(serial);
     let flags = rustix::mount::MountFlags::empty();
-    Ok(rustix::mount::mount(device, target, "ext4", flags, c""))
+    Ok(rustix::mount::mount(device, target, kind, flags, c""))
+}
+
+/// Where the kernel has that filesystem.
+fn disk_if_known(guest: &Guest, serial: &str) -> Result<Option<PathBuf>> {
+    let target = guest.folder("disk")?;
+    match mount_disk(serial, &target)? {
+        Ok(()) => Ok(Some(target)),
+        Err(rustix::io::Errno::NODEV) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("mount the disk {serial}")),
+    }
+}
+
+/// XFS has no fs-verity yet: the day it has, the check will say so.
+fn on_xfs(guest: &Guest, then: fn(&Guest, &Path) -> Result<String>) -> Result<String> {
+    match disk_if_known(guest, "xfs")? {
+        Some(disk) => then(guest, &disk),
+        None => Ok("no XFS".into()),
+    }
+}
+
+fn btrfs(guest: &Guest) -> Result<String> {
+    let Some(disk) = disk_if_known(guest, "btrfs")? else {
+        return Ok("no Btrfs".into());
+    };
+    let store = Store::sync(guest, &disk.join("repo"), &[])?;
+    let said = store.mount()?;
+    if said.status != 0 {
+        return Ok(said.outcome(&["--allow-missing-verity"]));
+    }
+    Ok(reading::read(&store.file()?, &Store::data()))
+}
+
+fn btrfs_expected(can: &Capabilities) -> Expected {
+    if !can.has(Btrfs) {
+        return is("no Btrfs");
+    }
+    either(can.has(VerityRequire), "read", REFUSED)
 }
 
 fn tmpfs(guest: &Guest) -> Result<PathBuf> {
