@@ -1,6 +1,10 @@
 //! System calls that rustix has not, or has as `unsafe`.
 #![allow(unsafe_code)]
 
+mod child;
+
+pub use child::in_child;
+
 use std::{
     fs::File,
     io,
@@ -42,6 +46,19 @@ struct MountAttr {
 
 /// Idmaps a detached mount by a user namespace (`mount_setattr(2)`).
 pub fn idmap(mount: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
+    idmap_at(mount, user_namespace, libc::AT_EMPTY_PATH)
+}
+
+/// The same, with all that is mounted below: what podman asks for.
+pub fn idmap_all(mount: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
+    idmap_at(
+        mount,
+        user_namespace,
+        libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
+    )
+}
+
+fn idmap_at(mount: impl AsFd, user_namespace: impl AsFd, flags: i32) -> io::Result<()> {
     let user_namespace = user_namespace.as_fd().as_raw_fd();
     let attr = MountAttr {
         set: libc::MOUNT_ATTR_IDMAP,
@@ -56,7 +73,7 @@ pub fn idmap(mount: impl AsFd, user_namespace: impl AsFd) -> io::Result<()> {
             libc::SYS_mount_setattr,
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            flags,
             &raw const attr,
             size_of::<MountAttr>(),
         )

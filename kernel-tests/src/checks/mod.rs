@@ -2,7 +2,9 @@
 
 mod data_only;
 mod filesystem;
+mod idmap;
 mod mount;
+mod rootless;
 mod stack_depth;
 mod verify;
 
@@ -15,6 +17,8 @@ const SECTIONS: &[(&str, &[Check])] = &[
     ("mount", mount::CHECKS),
     ("verify", verify::CHECKS),
     ("filesystem", filesystem::CHECKS),
+    ("idmap", idmap::CHECKS),
+    ("rootless", rootless::CHECKS),
 ];
 
 /// Every check with its id, `<section>::<name>`.
