@@ -42,8 +42,10 @@ pub enum Capability {
     IdmapTmpfs,
     /// Idmapped mounts of an overlay.
     IdmapOverlay,
-    /// SELinux is built in and on.
+    /// SELinux is built in and on: `vm` boots a second time with it.
     Selinux,
+    /// SELinux judges `mprotect` on an overlay by the overlay's label.
+    SelinuxMprotect,
     /// The kernel has XFS.
     Xfs,
     /// The kernel has Btrfs.

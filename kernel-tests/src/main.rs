@@ -37,10 +37,13 @@ fn main() -> ExitCode {
     {
         return boundstore::cli::run(env::args_os());
     }
+    if name.ends_with(fixture::selinux::MATCHPATHCON) {
+        return fixture::selinux::matchpathcon();
+    }
     match (args.next().as_deref(), args.next()) {
         (Some("--list"), None) => {
             for (id, check) in checks::all() {
-                println!("{id}\t{}", check.row);
+                println!("{id}\t{}\t{}", check.row, checks::kernel_options(&id));
             }
             ExitCode::SUCCESS
         }

@@ -24,7 +24,7 @@ use crate::{
     fixture::{
         composefs::Composefs,
         mounts::{self, Opt, mount_at, new_mount, outcome},
-        tamper,
+        selinux, tamper,
         user_namespace::UserNamespace,
     },
     guest::Guest,
@@ -56,7 +56,8 @@ pub const PROBES: &[(Capability, Check)] = &[
     (IdmapTmpfs, Check { name: "idmap_tmpfs", row: "idmapped mount of tmpfs", observe: |_| idmap(&new_mount("tmpfs", &[])?), expect: |can| before(can, &[DataOnly]) }),
     // The day this changes, `--userns` on a mounted set can work: docs say it cannot.
     (IdmapOverlay, Check { name: "idmap_overlay", row: "idmapped mount of an overlay", observe: idmap_overlay, expect: |_| is("EINVAL") }),
-    (Selinux, Check { name: "selinux", row: "SELinux (the suite does not switch it on yet)", observe: |_| filesystem("selinuxfs"), expect: |_| Expected::Anything }),
+    (Selinux, Check { name: "selinux", row: "SELinux, asked for at boot", observe: |_| filesystem("selinuxfs"), expect: |_| Expected::Anything }),
+    (SelinuxMprotect, Check { name: "selinux_mprotect", row: "SELinux judges `mprotect` on an overlay by the overlay's label", observe: selinux_mprotect, expect: |_| Expected::Anything }),
     (Xfs, Check { name: "xfs", row: "XFS", observe: |_| filesystem("xfs"), expect: |_| Expected::Anything }),
     (Btrfs, Check { name: "btrfs", row: "Btrfs", observe: |_| filesystem("btrfs"), expect: |_| Expected::Anything }),
 ];
@@ -254,6 +255,31 @@ fn idmap_erofs(guest: &Guest) -> Result<String> {
 
 fn idmap_overlay(guest: &Guest) -> Result<String> {
     idmap(&Composefs::insecure(guest)?.mount_detached()?)
+}
+
+/// Whether a container may protect a private mapping of a file that only the
+/// overlay labels as its own.
+fn selinux_mprotect(guest: &Guest) -> Result<String> {
+    if !selinux::start()? {
+        return Ok(selinux::NONE.into());
+    }
+    let (lower, empty) = (guest.folder("lower")?, guest.folder("empty")?);
+    fs::write(lower.join("file"), [0; 4096])?;
+    let target = guest.folder("merged")?;
+    let layers = format!("{}:{}", lower.display(), empty.display());
+    let options = [
+        Opt::Text("lowerdir", &layers),
+        Opt::Text("context", selinux::IMAGE),
+    ];
+    mount_at("overlay", &options, &target)?;
+    let steps = selinux::in_domain(selinux::CONTAINER, || {
+        selinux::relocate(&target.join("file"))
+    })?;
+    Ok(if steps == selinux::RELOCATED {
+        YES.into()
+    } else {
+        steps
+    })
 }
 
 fn filesystem(name: &str) -> Result<String> {

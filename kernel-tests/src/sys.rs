@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 mod child;
+mod mapping;
 
 pub use child::in_child;
+pub use mapping::Mapping;
 
 use std::{
     fs::File,

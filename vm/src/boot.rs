@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::BufWriter,
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -15,71 +15,145 @@ use crate::{
     disks::DISKS,
     modules,
     qemu::{Ended, Machine},
-    results,
+    results, selinux,
 };
 
 /// A boot that died before the runner started says nothing of us: QEMU's TCG
 /// fails now and then. What dies later is never tried again.
 const RETRIES: u32 = 2;
 
-/// Boots `kernel` and runs `checks`. What the machine came to is in the report
-/// and, with the console, below [`results`]; an error is one of this side.
+/// Boots `kernel` and runs `checks`, with a boot for each command line that they
+/// ask for. What the machines came to is in the report and, with the consoles,
+/// below [`results`]; an error is one of this side.
 pub fn boot(kernel: &Kernel, runner: &Runner, checks: &[CheckName]) -> Result<Report> {
     let name = kernel.source.name;
     fs::create_dir_all(results())?;
-    let work = tempfile::Builder::new()
-        .prefix("boot.")
-        .tempdir_in(results())?;
-    let initramfs = work.path().join("initramfs");
-    pack(kernel, runner, checks, &initramfs).context("make the initramfs")?;
-    let mut retries = 0;
-    let mut report = loop {
-        let mut report = try_boot(kernel, &initramfs, work.path())?;
-        report.retries = retries;
-        if report.release.is_some() || retries == RETRIES {
-            break report;
+    let mut options: Vec<&str> = Vec::new();
+    for check in checks {
+        if !options.contains(&check.kernel_options.as_str()) {
+            options.push(&check.kernel_options);
         }
-        retries += 1;
-        eprintln!("{name}: died before START, trying again");
+    }
+    let mut report = Report {
+        kernel: name.to_owned(),
+        version: kernel.version.clone(),
+        ..Report::default()
     };
-    name.clone_into(&mut report.kernel);
-    report.version.clone_from(&kernel.version);
+    for (at, options) in options.into_iter().enumerate() {
+        let these = checks
+            .iter()
+            .filter(|check| check.kernel_options == options);
+        let these: Vec<&str> = these.map(|check| check.id.as_str()).collect();
+        let boot = Boot {
+            kernel,
+            options,
+            console: results().join(match at {
+                0 => format!("{name}.console"),
+                _ => format!("{name}.{}.console", at + 1),
+            }),
+        };
+        report.add(boot.run(runner, &these)?);
+    }
     let json = serde_json::to_vec_pretty(&report)?;
     fs::write(results().join(format!("{name}.json")), json).context("keep the report")?;
     Ok(report)
 }
 
-fn try_boot(kernel: &Kernel, initramfs: &Path, work: &Path) -> Result<Report> {
-    let console = results().join(format!("{}.console", kernel.source.name));
-    let port = work.join("results");
-    for file in [&console, &port] {
-        File::create(file).with_context(|| format!("create {}", file.display()))?;
+/// One command line of one kernel.
+struct Boot<'a> {
+    kernel: &'a Kernel,
+    options: &'a str,
+    console: PathBuf,
+}
+
+impl Boot<'_> {
+    fn run(&self, runner: &Runner, checks: &[&str]) -> Result<Report> {
+        let work = tempfile::Builder::new()
+            .prefix("boot.")
+            .tempdir_in(results())?;
+        let initramfs = work.path().join("initramfs");
+        self.pack(runner, checks, &initramfs)
+            .context("make the initramfs")?;
+        let mut retries = 0;
+        loop {
+            let mut report = self.run_once(&initramfs, work.path())?;
+            report.retries = retries;
+            if report.release.is_some() || retries == RETRIES {
+                return Ok(report);
+            }
+            retries += 1;
+            eprintln!(
+                "{}: died before START, trying again",
+                self.kernel.source.name
+            );
+        }
     }
-    let mut disks = Vec::new();
-    for disk in DISKS {
-        disks.push((disk.serial, disk.make(work)?));
+
+    fn run_once(&self, initramfs: &Path, work: &Path) -> Result<Report> {
+        let port = work.join("results");
+        for file in [&self.console, &port] {
+            File::create(file).with_context(|| format!("create {}", file.display()))?;
+        }
+        let mut disks = Vec::new();
+        for disk in DISKS {
+            disks.push((disk.serial, disk.make(work)?));
+        }
+        let machine = Machine {
+            kernel: &self.kernel.image(),
+            initramfs,
+            kernel_options: self.options,
+            disks: &disks,
+            console: &self.console,
+            results: &port,
+        };
+        let begun = Instant::now();
+        let ended = machine.run()?;
+        let mut report = Report {
+            seconds: begun.elapsed().as_secs_f64(),
+            ..Report::default()
+        };
+        report.read(&String::from_utf8_lossy(&fs::read(&port)?));
+        // isa-debug-exit: 2 * 0 + 1 where all is well, 2 * 1 + 1 where a check failed.
+        let by_itself =
+            matches!(&ended, Ended::Exited(status) if matches!(status.code(), Some(1 | 3)));
+        if !report.ended || !by_itself {
+            let text = fs::read(&self.console)?;
+            report.died = Some(describe(&ended, &String::from_utf8_lossy(&text)));
+        }
+        Ok(report)
     }
-    let machine = Machine {
-        kernel: &kernel.image(),
-        initramfs,
-        disks: &disks,
-        console: &console,
-        results: &port,
-    };
-    let begun = Instant::now();
-    let ended = machine.run()?;
-    let mut report = Report {
-        seconds: begun.elapsed().as_secs_f64(),
-        ..Report::default()
-    };
-    report.read(&String::from_utf8_lossy(&fs::read(&port)?));
-    // isa-debug-exit: 2 * 0 + 1 where all is well, 2 * 1 + 1 where a check failed.
-    let by_itself = matches!(&ended, Ended::Exited(status) if matches!(status.code(), Some(1 | 3)));
-    if !report.ended || !by_itself {
-        let text = fs::read(&console)?;
-        report.died = Some(describe(&ended, &String::from_utf8_lossy(&text)));
+
+    /// ```text
+    /// /init          the runner
+    /// /modules/NN-*  in the order to load
+    /// /checks        what to run, one a line
+    /// /policy        of SELinux, where it is asked for
+    /// ```
+    fn pack(&self, runner: &Runner, checks: &[&str], to: &Path) -> Result<()> {
+        let mut cpio = Cpio::new(BufWriter::new(File::create(to)?));
+        for folder in ["dev", "proc", "sys", "run", "tmp", "mnt", "modules"] {
+            cpio.directory(folder)?;
+        }
+        // Without it the runner has no standard output before it mounts /dev.
+        cpio.char_device("dev/console", (5, 1))?;
+        cpio.file("init", 0o755, &runner.read()?)?;
+        for (at, module) in modules::closure(self.kernel, self.kernel.source.modules)?
+            .iter()
+            .enumerate()
+        {
+            cpio.file(
+                &format!("modules/{at:02}-{}", module.name),
+                0o644,
+                &module.elf,
+            )?;
+        }
+        if self.options.contains("selinux") {
+            cpio.file("policy", 0o644, &selinux::policy()?)?;
+        }
+        cpio.file("checks", 0o644, checks.join("\n").as_bytes())?;
+        cpio.finish()?;
+        Ok(())
     }
-    Ok(report)
 }
 
 fn describe(ended: &Ended, console: &str) -> String {
@@ -91,33 +165,4 @@ fn describe(ended: &Ended, console: &str) -> String {
         Ended::TimedOut(limit) => format!("killed after {} s", limit.as_secs()),
     };
     format!("the machine died: {ended}; the end of its console:\n{tail}")
-}
-
-/// ```text
-/// /init          the runner
-/// /modules/NN-*  in the order to load
-/// /checks        what to run, one a line
-/// ```
-fn pack(kernel: &Kernel, runner: &Runner, checks: &[CheckName], to: &Path) -> Result<()> {
-    let mut cpio = Cpio::new(BufWriter::new(File::create(to)?));
-    for folder in ["dev", "proc", "sys", "run", "tmp", "mnt", "modules"] {
-        cpio.directory(folder)?;
-    }
-    // Without it the runner has no standard output before it mounts /dev.
-    cpio.char_device("dev/console", (5, 1))?;
-    cpio.file("init", 0o755, &runner.read()?)?;
-    for (at, module) in modules::closure(kernel, kernel.source.modules)?
-        .iter()
-        .enumerate()
-    {
-        cpio.file(
-            &format!("modules/{at:02}-{}", module.name),
-            0o644,
-            &module.elf,
-        )?;
-    }
-    let ids: Vec<&str> = checks.iter().map(|check| check.id.as_str()).collect();
-    cpio.file("checks", 0o644, ids.join("\n").as_bytes())?;
-    cpio.finish()?;
-    Ok(())
 }

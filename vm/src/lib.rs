@@ -24,6 +24,7 @@ mod modules;
 mod qemu;
 mod report;
 mod runner;
+mod selinux;
 
 use std::{
     env,

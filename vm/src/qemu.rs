@@ -17,6 +17,8 @@ use crate::kvm;
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
+    /// For the kernel's command line.
+    pub(crate) kernel_options: &'a str,
     /// Serial number and image of each disk.
     pub(crate) disks: &'a [(&'static str, PathBuf)],
     /// The kernel's own messages.
@@ -78,10 +80,11 @@ impl Machine<'_> {
             .arg(self.initramfs)
             // Without a kernel message for every boot step, which the serial
             // port makes slow; all of them are in /dev/kmsg.
-            .args([
-                "-append",
-                "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on",
-            ])
+            .arg("-append")
+            .arg(format!(
+                "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on {}",
+                self.kernel_options
+            ))
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
         for port in [self.console, self.results] {
             command

@@ -79,6 +79,18 @@ impl Report {
         }
     }
 
+    /// Takes what another boot of the same kernel came to.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.release = other.release.or(self.release.take());
+        // What a later boot has switched on counts.
+        self.capabilities.extend(other.capabilities);
+        self.checks.extend(other.checks);
+        self.ended = other.ended;
+        self.died = self.died.take().or(other.died);
+        self.seconds += other.seconds;
+        self.retries += other.retries;
+    }
+
     /// What a check came to, if the guest got so far.
     pub fn check(&self, id: &str) -> Option<&CheckReport> {
         self.checks.iter().find(|check| check.id == id)

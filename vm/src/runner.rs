@@ -28,6 +28,19 @@ pub struct CheckName {
     pub id: String,
     /// The row of the matrix.
     pub row: String,
+    /// What the kernel must be told at boot for it; mostly nothing.
+    pub kernel_options: String,
+}
+
+impl CheckName {
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t').map(str::to_owned);
+        Some(Self {
+            id: fields.next()?,
+            row: fields.next()?,
+            kernel_options: fields.next()?,
+        })
+    }
 }
 
 impl Runner {
@@ -63,12 +76,7 @@ impl Runner {
             output.status
         );
         let text = String::from_utf8(output.stdout).context("kernel-tests --list")?;
-        let checks = text.lines().filter_map(|line| line.split_once('\t'));
-        let checks = checks.map(|(id, row)| CheckName {
-            id: id.to_owned(),
-            row: row.to_owned(),
-        });
-        let checks: Vec<CheckName> = checks.collect();
+        let checks: Vec<CheckName> = text.lines().filter_map(CheckName::parse).collect();
         let ids: BTreeSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
         ensure!(
             ids.len() == checks.len(),

@@ -205,7 +205,7 @@ fn image_block_flipped_mounted(guest: &Guest) -> Result<String> {
     tamper::flip(&composefs.image(), METADATA)?;
     Ok(match composefs.mount() {
         Ok(()) => reading::list(&composefs.path("")),
-        Err(error) => errno_of(&error),
+        Err(error) => reading::errno_of(&error),
     })
 }
 
@@ -214,7 +214,7 @@ fn image_truncated(guest: &Guest) -> Result<String> {
     tamper::truncate(&composefs.image(), 4096)?;
     Ok(match composefs.mount() {
         Ok(()) => format!("mounted; {}", reading::list(&composefs.path(""))),
-        Err(error) => errno_of(&error),
+        Err(error) => reading::errno_of(&error),
     })
 }
 
@@ -223,17 +223,6 @@ fn image_garbage(guest: &Guest) -> Result<String> {
     tamper::replace(&composefs.image(), &Composefs::other_content())?;
     Ok(match composefs.mount() {
         Ok(()) => "MOUNTED".into(),
-        Err(error) => errno_of(&error),
+        Err(error) => reading::errno_of(&error),
     })
-}
-
-/// The number in an error of the library's.
-fn errno_of(error: &anyhow::Error) -> String {
-    let io = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<std::io::Error>());
-    match io.and_then(std::io::Error::raw_os_error) {
-        Some(number) => errno::name(std::io::Error::from_raw_os_error(number)),
-        None => format!("{error:#}"),
-    }
 }

@@ -5,6 +5,7 @@ mod filesystem;
 mod idmap;
 mod mount;
 mod rootless;
+mod selinux;
 mod stack_depth;
 mod verify;
 
@@ -19,7 +20,18 @@ const SECTIONS: &[(&str, &[Check])] = &[
     ("filesystem", filesystem::CHECKS),
     ("idmap", idmap::CHECKS),
     ("rootless", rootless::CHECKS),
+    ("selinux", selinux::CHECKS),
 ];
+
+/// What the kernel must be told at boot for a check.
+pub fn kernel_options(id: &str) -> &'static str {
+    // The section, and what is probed for it.
+    if id.starts_with("selinux::") || id.starts_with("capability::selinux") {
+        "security=selinux enforcing=1"
+    } else {
+        ""
+    }
+}
 
 /// Every check with its id, `<section>::<name>`.
 pub fn all() -> impl Iterator<Item = (String, &'static Check)> {
