@@ -3,6 +3,7 @@
 mod data_only;
 mod filesystem;
 mod idmap;
+mod life;
 mod mount;
 mod rootless;
 mod selinux;
@@ -20,6 +21,7 @@ const SECTIONS: &[(&str, &[Check])] = &[
     ("filesystem", filesystem::CHECKS),
     ("idmap", idmap::CHECKS),
     ("rootless", rootless::CHECKS),
+    ("life", life::CHECKS),
     ("selinux", selinux::CHECKS),
 ];
 
