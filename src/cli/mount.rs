@@ -10,7 +10,9 @@ use super::{
     output::count,
 };
 use crate::{
-    deployment::{ExposeError, Mounted, Mounter, exposed_at, mount_empty, umount as unmount},
+    deployment::{
+        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount as unmount,
+    },
     repo::{DeploymentId, RepoView},
 };
 
@@ -55,12 +57,14 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         .map_err(ExposeError::from)
         .and_then(|view| {
             let (set, mounted) = mounter.mount(&view, &args.deployment, target)?;
-            Ok((set, mounted, view.is_secure()))
+            let exposed = exposed_at(target).map_err(ExposeError::from)?;
+            let checked = matches!(exposed, Some(Exposed::Set { verity: true, .. }));
+            Ok((set, mounted, checked))
         });
     let output = global.output();
     match mounted {
-        Ok((set, mounted, secure)) => {
-            if !secure {
+        Ok((set, mounted, checked)) => {
+            if !checked {
                 output.warn("mounted without fs-verity: nothing checks what containers read");
             }
             let already = mounted == Mounted::Already;

@@ -147,7 +147,10 @@ impl Mounter {
         };
         let image = view.open_object(set_image)?;
         let objects = view.objects_dir()?;
-        let overlay = |metadata: &OwnedFd, require_verity| {
+        // A mount that was attached for an overlay cannot be attached again:
+        // each try needs its own.
+        let overlay = |through_loop, require_verity| {
+            let metadata = sys::mount_erofs(&image, through_loop)?;
             sys::mount_overlay(&Overlay {
                 metadata: metadata.as_fd(),
                 objects: objects.as_fd(),
@@ -157,20 +160,20 @@ impl Mounter {
                 run_dir: &self.run_dir,
             })
         };
-        let checked = |metadata: &OwnedFd| match overlay(metadata, view.is_secure()) {
+        let checked = |through_loop| match overlay(through_loop, view.is_secure()) {
             Err(MountError::NoVerityRequire(_)) if self.allow_missing_verity => {
-                overlay(metadata, false)
+                overlay(through_loop, false)
             }
             other => other,
         };
-        let metadata = sys::mount_erofs(&image, false).map_err(failed)?;
-        match checked(&metadata) {
+        match checked(false) {
             // Some stable kernels count a file-backed EROFS as one level of
             // stacking too many; over a loop device it is not counted.
-            Err(MountError::Step { source, .. }) if source.raw_os_error() == Some(EINVAL) => {
-                let metadata = sys::mount_erofs(&image, true).map_err(failed)?;
-                checked(&metadata).map_err(failed)
-            }
+            Err(MountError::Step {
+                filesystem: "overlay",
+                source,
+                ..
+            }) if source.raw_os_error() == Some(EINVAL) => checked(true).map_err(failed),
             other => other.map_err(failed),
         }
     }

@@ -36,6 +36,18 @@ pub enum RepoError {
         /// Why.
         source: Upstream,
     },
+    /// The filesystem has no unnamed files, as which all objects begin.
+    #[error(
+        "a repository at {} cannot work: its filesystem has no unnamed files (O_TMPFILE), \
+         as overlays before Linux 6.3; put it on a real filesystem",
+        path.display()
+    )]
+    NoTmpfile {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: PathError,
+    },
     /// Somebody holds the exclusive lock, most likely a gc.
     #[error("{} is locked by a garbage collection for over {waited_secs} s: try again later", path.display())]
     Busy {

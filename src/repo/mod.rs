@@ -106,6 +106,7 @@ impl Repo {
     /// Creates a repository at `path`, mode 0700, in bootc's configuration.
     ///
     /// # Errors
+    /// [`RepoError::NoTmpfile`] where the filesystem is of no use at all;
     /// [`RepoError::NoVerity`] where the filesystem has no fs-verity and
     /// `insecure` is not asked for.
     pub fn create(path: &Path, new: NewRepo) -> Result<(), RepoError> {
@@ -121,6 +122,7 @@ impl Repo {
         if let Some(parent) = path.parent().filter(|parent| *parent != Path::new("")) {
             sys::create_dir_all_at(&cwd, parent)?;
         }
+        check_tmpfile(path)?;
         let created = match new.algorithm {
             Algorithm::Sha256 => Repository::<Sha256HashValue>::init_path(
                 &cwd,
@@ -176,6 +178,26 @@ impl Repo {
 
     fn path(&self) -> &Path {
         self.view.path()
+    }
+}
+
+/// Where there are no unnamed files, the crate writes its `meta.json` first and
+/// takes it, unsealed, for somebody's when sealing fails: an insecure repository
+/// that nobody asked for.
+fn check_tmpfile(path: &Path) -> Result<(), RepoError> {
+    const EOPNOTSUPP: i32 = 95;
+    let folder = match path.parent() {
+        _ if path.is_dir() => path,
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    match sys::open_tmpfile(rustix_cwd(), folder) {
+        Err(source) if source.source.raw_os_error() == Some(EOPNOTSUPP) => {
+            let path = path.to_owned();
+            Err(RepoError::NoTmpfile { path, source })
+        }
+        // What else may be wrong, creating it will say.
+        _ => Ok(()),
     }
 }
 

@@ -160,6 +160,18 @@ pub struct Overlay<'a> {
     pub run_dir: &'a Path,
 }
 
+impl Overlay<'_> {
+    /// The same, but that the kernel need not check anything.
+    fn unchecked(&self) -> Overlay<'_> {
+        Overlay {
+            require_verity: false,
+            source: self.source.clone(),
+            context: self.context.clone(),
+            ..*self
+        }
+    }
+}
+
 /// Mounts a data-only overlay, detached and read-only.
 ///
 /// Tries `lowerdir+`/`datadir+` (Linux 6.8), `lowerdir=a::b` (6.5), and where
@@ -206,13 +218,24 @@ fn mount_overlay_forms(overlay: &Overlay<'_>, metadata: &Path) -> Result<OwnedFd
             other => return other,
         }
     }
-    Err(match first {
+    match first {
         Some(MountError::Step { step, source, .. }) if step.starts_with("option verity") => {
-            MountError::NoVerityRequire(source)
+            Err(MountError::NoVerityRequire(source))
         }
-        Some(error) => error,
+        // Overlayfs of Linux before 6.5 takes any option and names none when
+        // it refuses to be created: whether it was this one shows without it.
+        Some(MountError::Step { source, .. })
+            if overlay.require_verity
+                && source.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+                && forms
+                    .iter()
+                    .any(|form| try_overlay(&overlay.unchecked(), form).is_ok()) =>
+        {
+            Err(MountError::NoVerityRequire(source))
+        }
+        Some(error) => Err(error),
         None => unreachable!("at least two forms are tried"),
-    })
+    }
 }
 
 fn try_overlay(overlay: &Overlay<'_>, layers: &Layers<'_>) -> Result<OwnedFd, MountError> {

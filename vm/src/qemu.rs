@@ -1,0 +1,115 @@
+//! One run of QEMU.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::kvm;
+
+/// A machine to be run.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initramfs: &'a Path,
+    /// Serial number and image of each disk.
+    pub(crate) disks: &'a [(&'static str, PathBuf)],
+    /// The kernel's own messages.
+    pub(crate) console: &'a Path,
+    /// What the runner reports.
+    pub(crate) results: &'a Path,
+}
+
+/// How a machine ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It said nothing in time, or did not end in time.
+    TimedOut(Duration),
+}
+
+/// A boot that has not come to the runner by then is dead.
+const START_LIMIT: Duration = Duration::from_secs(120);
+/// All checks of one kernel; most of them take milliseconds.
+const LIMIT: Duration = Duration::from_secs(600);
+
+impl Machine<'_> {
+    /// Runs it to its end.
+    pub(crate) fn run(&self) -> Result<Ended> {
+        let mut child = Killed(self.command().spawn().context("start qemu-system-x86_64")?);
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = child.0.try_wait()? {
+                return Ok(Ended::Exited(status));
+            }
+            let limit = if fs::metadata(self.results).is_ok_and(|results| results.len() > 0) {
+                LIMIT
+            } else {
+                START_LIMIT
+            };
+            if begun.elapsed() > limit {
+                return Ok(Ended::TimedOut(limit));
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("qemu-system-x86_64");
+        if kvm::works() {
+            command.args(["-accel", "kvm", "-cpu", "host"]);
+        } else {
+            // cmpxchg16b of QEMU before 8.0 destroys flags now and then, and
+            // with them a third of the boots of 6.12.
+            command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]);
+        }
+        command
+            .args(["-m", "1024", "-smp", "2", "-nic", "none", "-no-reboot"])
+            .args(["-nodefaults", "-display", "none"])
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            // Without a kernel message for every boot step, which the serial
+            // port makes slow; all of them are in /dev/kmsg.
+            .args([
+                "-append",
+                "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on",
+            ])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
+        for port in [self.console, self.results] {
+            command
+                .arg("-serial")
+                .arg(format!("file:{}", port.display()));
+        }
+        for (serial, image) in self.disks {
+            let image = image.display();
+            command
+                .arg("-drive")
+                .arg(format!(
+                    "if=none,id={serial},file={image},format=raw,cache=unsafe"
+                ))
+                .arg("-device")
+                .arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+}
+
+/// Kills the process it holds when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It has exited: what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
