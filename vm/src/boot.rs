@@ -10,9 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    CheckName, Kernel, Report, Runner,
+    CheckName, Guest, Kernel, Report, Runner,
     cpio::Cpio,
-    disks::DISKS,
     modules,
     qemu::{Ended, Machine},
     results,
@@ -24,17 +23,23 @@ const RETRIES: u32 = 2;
 
 /// Boots `kernel` and runs `checks`. What the machine came to is in the report
 /// and, with the console, below [`results`]; an error is one of this side.
-pub fn boot(kernel: &Kernel, runner: &Runner, checks: &[CheckName]) -> Result<Report> {
+pub fn boot(
+    guest: &Guest,
+    kernel: &Kernel,
+    runner: &Runner,
+    checks: &[CheckName],
+) -> Result<Report> {
     let name = kernel.source.name;
-    fs::create_dir_all(results())?;
+    let results = results(guest);
+    fs::create_dir_all(&results)?;
     let work = tempfile::Builder::new()
         .prefix("boot.")
-        .tempdir_in(results())?;
+        .tempdir_in(&results)?;
     let initramfs = work.path().join("initramfs");
-    pack(kernel, runner, checks, &initramfs).context("make the initramfs")?;
+    pack(guest, kernel, runner, checks, &initramfs).context("make the initramfs")?;
     let mut retries = 0;
     let mut report = loop {
-        let mut report = try_boot(kernel, &initramfs, work.path())?;
+        let mut report = try_boot(guest, kernel, checks, &initramfs)?;
         report.retries = retries;
         if report.release.is_some() || retries == RETRIES {
             break report;
@@ -45,24 +50,31 @@ pub fn boot(kernel: &Kernel, runner: &Runner, checks: &[CheckName]) -> Result<Re
     name.clone_into(&mut report.kernel);
     report.version.clone_from(&kernel.version);
     let json = serde_json::to_vec_pretty(&report)?;
-    fs::write(results().join(format!("{name}.json")), json).context("keep the report")?;
+    fs::write(results.join(format!("{name}.json")), json).context("keep the report")?;
     Ok(report)
 }
 
-fn try_boot(kernel: &Kernel, initramfs: &Path, work: &Path) -> Result<Report> {
-    let console = results().join(format!("{}.console", kernel.source.name));
-    let port = work.join("results");
+fn try_boot(
+    guest: &Guest,
+    kernel: &Kernel,
+    checks: &[CheckName],
+    initramfs: &Path,
+) -> Result<Report> {
+    let results = results(guest);
+    let console = results.join(format!("{}.console", kernel.source.name));
+    let work = tempfile::Builder::new()
+        .prefix("disks.")
+        .tempdir_in(&results)?;
+    let port = work.path().join("results");
     for file in [&console, &port] {
         File::create(file).with_context(|| format!("create {}", file.display()))?;
     }
-    let mut disks = Vec::new();
-    for disk in DISKS {
-        disks.push((disk.serial, disk.make(work)?));
-    }
     let machine = Machine {
+        guest,
+        work: work.path(),
         kernel: &kernel.image(),
         initramfs,
-        disks: &disks,
+        disks: &(guest.disks)(work.path(), checks)?,
         console: &console,
         results: &port,
     };
@@ -96,7 +108,15 @@ fn describe(ended: &Ended, console: &str) -> String {
 /// /modules/NN-*  in the order to load
 /// /checks        what to run, one a line
 /// ```
-fn pack(kernel: &Kernel, runner: &Runner, checks: &[CheckName], to: &Path) -> Result<()> {
+fn pack(
+    guest: &Guest,
+    kernel: &Kernel,
+    runner: &Runner,
+    checks: &[CheckName],
+    to: &Path,
+) -> Result<()> {
+    let modules = kernel.source.modules.iter().copied();
+    let modules: Vec<&str> = modules.filter(|m| !guest.without.contains(m)).collect();
     let mut cpio = Cpio::new(BufWriter::new(File::create(to)?));
     for folder in ["dev", "proc", "sys", "run", "tmp", "mnt", "modules"] {
         cpio.directory(folder)?;
@@ -104,10 +124,7 @@ fn pack(kernel: &Kernel, runner: &Runner, checks: &[CheckName], to: &Path) -> Re
     // Without it the runner has no standard output before it mounts /dev.
     cpio.char_device("dev/console", (5, 1))?;
     cpio.file("init", 0o755, &runner.read()?)?;
-    for (at, module) in modules::closure(kernel, kernel.source.modules)?
-        .iter()
-        .enumerate()
-    {
+    for (at, module) in modules::closure(kernel, &modules)?.iter().enumerate() {
         cpio.file(
             &format!("modules/{at:02}-{}", module.name),
             0o644,
