@@ -17,8 +17,8 @@ demo:
 test:
 	scripts/setup test
 	scripts/fixtures
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets -- $(if $(CI),-D warnings)
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- $(if $(CI),-D warnings)
 	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1; \
 	status=$$?; cat target/test.log; scripts/count target/test.log; exit $$status
 

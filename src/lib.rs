@@ -56,11 +56,14 @@
 //!
 //! # Where to read on
 //!
-//! [`deployment::Syncer`] has the whole line in one function. `docs/format.md`
+//! [`deployment::Syncer`] has the whole line in one function, [`mod@verify`] the
+//! way back: from what is stored to what should be. `docs/format.md`
 //! is what is written and in which order, `docs/fidelity.md` what a squashed
 //! tree shows. [`repo`] is the only module that names `composefs`, [`sys`] the
-//! only one with system calls, [`cli`] the only one that prints.
-//! [`name`], [`squash`] and [`store_tree`] are pure.
+//! only one with system calls, [`cli`] the only one that prints. [`document`]
+//! is the one reader of manifests, indexes and configs: resolving an image and
+//! validating a store tree must see the same ones.
+//! [`name`], [`document`], [`squash`] and [`store_tree`] are pure.
 
 // Fixtures below tests/ are also used by the tests beside the code.
 #[cfg(test)]
@@ -69,6 +72,7 @@ extern crate self as boundstore;
 pub mod bound;
 pub mod cli;
 pub mod deployment;
+pub mod document;
 pub mod error;
 pub mod import;
 pub mod name;
@@ -78,3 +82,4 @@ pub mod source;
 pub mod squash;
 pub mod store_tree;
 pub mod sys;
+pub mod verify;

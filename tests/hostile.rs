@@ -242,11 +242,14 @@ fn a_manifest_that_lies_about_a_layer() {
     attack
         .lying(|manifest, _| manifest["layers"][0]["size"] = 12.into())
         .fails(1, &["localhost/bad:1", "layer 0", "12 bytes"]);
-    for size in [json!(-1), json!("7")] {
+    for (size, says) in [
+        (json!(-1), "the size of layer 0 is -1"),
+        (json!("7"), "layers[0].size is not a whole number"),
+    ] {
         let mut attack = Attack::new();
         attack
             .lying(|manifest, _| manifest["layers"][0]["size"] = size)
-            .fails(1, &["manifest sha256:"]);
+            .fails(1, &["localhost/bad:1", " sha256:", says]);
     }
     let mut attack = Attack::new();
     attack

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
+#[path = "common/layout.rs"]
+mod layout;
 
 use std::{fs, os::unix::fs::chown, path::Path, process::Command};
 
@@ -21,6 +23,7 @@ use common::{
     registry::Registry,
     stores, text,
 };
+use layout::{LayerBlob, Layout};
 
 const V1: &str = "localhost/app:v1";
 const V2: &str = "localhost/app:v2";
@@ -242,6 +245,65 @@ fn deployments_share_and_swap() {
         boundstore.ok(&format!("remove --deployment {deployment}"));
     }
     assert_eq!(boundstore.json("images")["images"], json!([]));
+}
+
+/// podman takes the keys of manifests and configs in any case.
+#[test]
+fn keys_in_another_case_give_podmans_image() {
+    if !ready(&["podman", "skopeo"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut layout = Layout::new(&scratch.join("layout"));
+    let layers = ["base", "top"].map(|name| LayerBlob::gzip(&layout::tar(&[(name, b"x")])));
+    let diff_ids = layers.each_ref().map(|layer| &layer.diff_id);
+    let config = json!({
+        "CREATED": "2024-01-01T00:00:00Z", "Architecture": "amd64", "OS": "linux",
+        "Config": { "cmd": ["/hello"] },
+        "RootFS": { "Type": "layers", "Diff_ids": diff_ids },
+    });
+    let config = config.to_string();
+    let described = layers.each_ref().map(|layer| {
+        let (digest, size) = (layout.blob(&layer.blob), layer.blob.len());
+        json!({ "MediaType": layer.media_type, "Digest": digest, "SIZE": size })
+    });
+    let manifest = json!({
+        "SchemaVersion": 2,
+        "mediatype": "application/vnd.oci.image.manifest.v1+json",
+        "Config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": layout.blob(config.as_bytes()), "size": config.len(),
+        },
+        "Layers": described,
+    });
+    layout.manifest("1", manifest.to_string().as_bytes());
+    let name = "localhost/folded:1";
+    let source = format!("oci:{}:1", layout.path.display());
+
+    let theirs = Podman::new(scratch.join("theirs"), None);
+    let own = format!("containers-storage:{name}");
+    let mut copy = theirs.tool("skopeo");
+    text(copy.args(["copy", "--quiet", "--insecure-policy", &source, &own]));
+    let boundstore = Boundstore::new(&scratch, "repo");
+    boundstore.sync("a", &[bound(name, &source)]);
+    let store = scratch.join("store");
+    boundstore.mount("a", &store);
+    let ours = Podman::new(scratch.join("ours"), Some(&store));
+    let seen = |podman: &Podman| {
+        let image = &podman.json(&format!("image inspect {name}"))[0];
+        let container = podman.ok(&format!("create {name}"));
+        let rootfs = podman.ok(&format!("mount {}", container.trim()));
+        let files = ["base", "top"].map(|name| Path::new(rootfs.trim()).join(name).is_file());
+        podman.ok("rm --all --force");
+        let fields = ["Id", "Digest", "RootFS", "Config", "Created", "Os"];
+        (fields.map(|field| image[field].clone()), files)
+    };
+    let found = seen(&ours);
+    assert_eq!(found, seen(&theirs));
+    assert_eq!(found.0[2]["Layers"], json!(diff_ids));
+    assert_eq!(found.1, [true, true]);
+    assert_eq!(ours.images(), [(name.to_owned(), true)]);
+    boundstore.umount(&store);
 }
 
 fn count_objects(repo: &Path) -> usize {

@@ -43,6 +43,22 @@ fn no_repository_is_made_where_fs_verity_is_missing() {
     assert_eq!(fs::read_dir(&tmpfs).unwrap().count(), 0);
 }
 
+/// What is wrong there is not fs-verity, and the error must not say so.
+#[test]
+fn a_repository_that_cannot_be_made_says_why() {
+    let scratch = Scratch::new();
+    let image = app(&scratch);
+    fs::write(scratch.join("file"), "").unwrap();
+    let mut sync = Command::new(env!("CARGO_BIN_EXE_boundstore"));
+    sync.arg("--repo").arg(scratch.join("file/repo"));
+    sync.args(["sync", "--deployment", "d", "--image", &image]);
+    let found = output(&mut sync);
+    assert_eq!(found.status.code(), Some(1), "{}", describe(&sync, &found));
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert!(said.contains("Not a directory"), "{said}");
+    assert!(!said.contains("verity"), "{said}");
+}
+
 #[test]
 fn a_registry_that_does_not_answer_is_for_later() {
     if !ready(&["skopeo"]) {

@@ -104,6 +104,7 @@ fn documents_without_a_mount() {
         1
     );
     host.valid(0, &["status"]);
+    host.valid(0, &["verify", "--deep"]);
     // Unhealthy: a deployment without a set, and one whose set image is gone.
     host.valid(3, &["status", "--deployment", "none"]);
     let id = first["set_image"].as_str().unwrap();
@@ -114,6 +115,7 @@ fn documents_without_a_mount() {
         damaged["deployments"][0]["conditions"][0]["reason"],
         "Damaged"
     );
+    host.valid(3, &["verify"]);
     assert_eq!(
         host.valid(0, &["remove", "--deployment", "a"])["removed"],
         true
@@ -194,7 +196,7 @@ fn a_broken_document_is_refused() {
         broken(&mut document);
         assert!(!problems("sync", &document).is_empty(), "break {index}");
     }
-    for verb in ["mount", "umount", "status", "images", "remove"] {
+    for verb in ["mount", "umount", "status", "images", "remove", "verify"] {
         assert!(
             !problems(verb, &good).is_empty(),
             "sync's document as {verb}'s"

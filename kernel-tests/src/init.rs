@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
-    io::{Seek, SeekFrom, Write},
+    io::Write,
     process::{Command, ExitCode, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ use crate::{
     checks,
     guest::{CAPABILITIES, STORE},
     kmsg::Kmsg,
-    probes,
+    probes, sys,
 };
 
 /// No check takes longer, even where two machines share a slow processor.
@@ -42,14 +42,7 @@ pub fn run() -> ExitCode {
             2
         }
     };
-    // QEMU's isa-debug-exit: it ends with the status 2 * failed + 1.
-    let mut exit = OpenOptions::new().write(true).open("/dev/port");
-    if let Ok(port) = &mut exit {
-        let written = port
-            .seek(SeekFrom::Start(0xf4))
-            .and_then(|_| port.write(&[failed]));
-        eprintln!("kernel-tests: no debug exit: {written:?}");
-    }
+    sys::debug_exit(failed);
     // QEMU runs with -no-reboot: the same, without a status.
     let _gone = reboot(RebootCommand::Restart);
     ExitCode::FAILURE

@@ -11,6 +11,7 @@ mod output;
 mod remove;
 mod status;
 mod sync;
+mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -97,8 +98,8 @@ enum Verb {
     Du(later::Args),
     /// Collect what no deployment needs (not in this version)
     Gc(later::Args),
-    /// Check and mend the repository (not in this version)
-    Verify(later::Args),
+    /// Check what the repository holds of the deployments' sets
+    Verify(verify::Args),
     /// Check the unit files of a host image (not in this version)
     Lint(later::Args),
     /// Write down what the bound names mean today (not in this version)
@@ -134,7 +135,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Remove(args) => remove::run(&global, &args),
         Verb::Du(_) => later::run("du"),
         Verb::Gc(_) => later::run("gc"),
-        Verb::Verify(_) => later::run("verify"),
+        Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(_) => later::run("lint"),
         Verb::Lock(_) => later::run("lock"),
         Verb::Embed(_) => later::run("embed"),

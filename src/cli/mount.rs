@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     deployment::{
-        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount as unmount,
+        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, store_label,
+        umount as unmount,
     },
     repo::{DeploymentId, RepoView},
 };
@@ -50,7 +51,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
     let mounter = Mounter {
         run_dir: "/run/boundstore".into(),
         allow_missing_verity: global.allow_missing_verity,
-        context: selinux_context(),
+        context: store_label(),
     };
     let target = &args.target;
     let mounted = RepoView::open(&global.repo())
@@ -112,10 +113,4 @@ pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure
     let text = || format!("unmounted {}\n", target.display());
     global.output().result("umount", &result, text)?;
     Ok(Exit::Done)
-}
-
-/// The label that podman's own store has, where SELinux is on.
-fn selinux_context() -> Option<String> {
-    std::fs::metadata("/sys/fs/selinux/enforce").ok()?;
-    Some("system_u:object_r:container_ro_file_t:s0".to_owned())
 }

@@ -1,9 +1,11 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
 mod expose;
+mod label;
 mod status;
 mod sync;
 
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use label::store_label;
 pub use status::{Condition, DeploymentStatus, Status, status};
 pub use sync::{SyncError, SyncEvent, Synced, Syncer};

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    document::Compression,
     error::PathError,
     import::{ImportError, ImportLimits, import_layer, layer_entries},
     name::{ImageName, LayerId, ManifestDigest},
@@ -19,8 +20,7 @@ use crate::{
     },
     sink::{self, FORMAT},
     source::{
-        Compression, FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool,
-        Wanted,
+        FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
     squash::{Dropped, RootfsChain, SquashError, tree::Directory},
     store_tree::{LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out},

@@ -16,7 +16,15 @@ pub enum RepoError {
     /// There is no repository.
     #[error("{} is no composefs repository: it has no meta.json (sync creates one)", .0.display())]
     Absent(PathBuf),
-    /// The repository could not be opened or created.
+    /// The repository could not be made.
+    #[error("create the composefs repository {}", path.display())]
+    Create {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: Upstream,
+    },
+    /// The repository could not be opened.
     #[error("open the composefs repository {}", path.display())]
     Open {
         /// Its path.
@@ -26,7 +34,7 @@ pub enum RepoError {
     },
     /// The filesystem has no fs-verity.
     #[error(
-        "create a repository at {} with fs-verity: its filesystem has none; \
+        "create a repository at {} with fs-verity: its filesystem cannot; \
          --allow-missing-verity creates one without the kernel's checks",
         path.display()
     )]
@@ -39,7 +47,7 @@ pub enum RepoError {
     /// The filesystem has no unnamed files, as which all objects begin.
     #[error(
         "a repository at {} cannot work: its filesystem has no unnamed files (O_TMPFILE), \
-         as overlays before Linux 6.3; put it on a real filesystem",
+         as overlays of Linux 6.1; put it on a real filesystem",
         path.display()
     )]
     NoTmpfile {

@@ -28,7 +28,7 @@ use std::{
 };
 
 use composefs::{
-    fsverity::{Algorithm as Alg, Sha256HashValue, Sha512HashValue},
+    fsverity::{Algorithm as Alg, EnableVerityError, Sha256HashValue, Sha512HashValue},
     repository::{Repository, RepositoryConfig},
 };
 
@@ -37,7 +37,7 @@ pub use self::{
     error::RepoError,
     object::{Ensured, ObjectWriter},
     record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
-    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer},
+    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer, StreamParts},
     verity::{Verity, fs_verity_digest},
     view::RepoView,
 };
@@ -108,7 +108,7 @@ impl Repo {
     /// # Errors
     /// [`RepoError::NoTmpfile`] where the filesystem is of no use at all;
     /// [`RepoError::NoVerity`] where the filesystem has no fs-verity and
-    /// `insecure` is not asked for.
+    /// `insecure` is not asked for; [`RepoError::Create`].
     pub fn create(path: &Path, new: NewRepo) -> Result<(), RepoError> {
         let config = |algorithm| {
             let config = RepositoryConfig::new(algorithm);
@@ -141,12 +141,12 @@ impl Repo {
             // The crate makes the directory before it tries; one that holds
             // nothing is no loss.
             let _not_empty = std::fs::remove_dir(path);
-            let source = error.into();
-            let path = path.to_owned();
-            if new.insecure {
-                RepoError::Open { path, source }
-            } else {
+            let no_verity = error.chain().any(|cause| cause.is::<EnableVerityError>());
+            let (path, source) = (path.to_owned(), error.into());
+            if no_verity {
                 RepoError::NoVerity { path, source }
+            } else {
+                RepoError::Create { path, source }
             }
         })
     }

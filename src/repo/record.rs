@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Repo, RepoError, RepoView};
+use super::{Repo, RepoError, RepoView, StreamParts};
 use crate::name::{ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest, ObjectId};
 
 /// `bndimag1`, little endian: the content type of an image stream.
@@ -283,6 +283,15 @@ impl RepoView {
             return Err(RepoError::BadStream { name, source });
         }
         Ok(Some(set))
+    }
+
+    /// What the pin of a set refers to: its streams by name, all its objects.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingStream`], [`RepoError::BadStream`], and what opening
+    /// the pin says.
+    pub fn pin_parts(&self, set: &SetRecord) -> Result<StreamParts, RepoError> {
+        self.stream_parts(&SetRecord::stream_name(&set.set_image), SET)
     }
 }
 

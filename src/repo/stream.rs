@@ -302,14 +302,13 @@ impl RepoView {
             }
             Err(error) => return Err(error),
         };
-        let head = match self.algorithm() {
-            Algorithm::Sha256 => layer_head::<Sha256HashValue>(file),
-            Algorithm::Sha512 => layer_head::<Sha512HashValue>(file),
-        };
-        let Ok((diff_size, Some(split), objects)) = head else {
+        let Ok(parts) = self.parts(file, LAYER) else {
             return Ok(None);
         };
-        for id in &objects {
+        let Some(split) = parts.named(TAR_SPLIT) else {
+            return Ok(None);
+        };
+        for id in parts.all() {
             if !self.has_object(id, None)? {
                 return Ok(None);
             }
@@ -327,9 +326,40 @@ impl RepoView {
         Ok(Some(StoredLayer {
             diff_id: *diff_id,
             stream,
-            diff_size,
+            diff_size: parts.size,
             tar_split,
         }))
+    }
+
+    /// What the stream of a layer refers to.
+    ///
+    /// # Errors
+    /// [`RepoError::MissingStream`], [`RepoError::BadStream`], and what opening
+    /// an object says.
+    pub fn layer_parts(&self, diff_id: &DiffId) -> Result<StreamParts, RepoError> {
+        self.stream_parts(&layer_name(diff_id), LAYER)
+    }
+
+    pub(super) fn stream_parts(
+        &self,
+        name: &str,
+        content_type: u64,
+    ) -> Result<StreamParts, RepoError> {
+        let (_, file) = self
+            .open_stream(name)?
+            .ok_or_else(|| RepoError::MissingStream(name.to_owned()))?;
+        self.parts(file, content_type)
+            .map_err(|source| RepoError::BadStream {
+                name: name.to_owned(),
+                source,
+            })
+    }
+
+    fn parts(&self, file: File, content_type: u64) -> Result<StreamParts, Upstream> {
+        match self.algorithm() {
+            Algorithm::Sha256 => parts::<Sha256HashValue>(file, content_type),
+            Algorithm::Sha512 => parts::<Sha512HashValue>(file, content_type),
+        }
     }
 
     /// Reads a layer's tar, split.
@@ -368,17 +398,41 @@ impl RepoView {
     }
 }
 
-type LayerHead = (u64, Option<ObjectId>, Vec<ObjectId>);
+/// What a stream refers to: all that keeps it whole.
+#[derive(Debug, Clone)]
+pub struct StreamParts {
+    /// Length of what it stands for in bytes.
+    pub size: u64,
+    /// Objects by name: other streams, and what belongs to this one.
+    pub named: Vec<(String, ObjectId)>,
+    /// The other objects.
+    pub objects: Vec<ObjectId>,
+}
 
-fn layer_head<H: Convert>(file: File) -> Result<LayerHead, Upstream> {
-    let mut reader = SplitStreamReader::<H>::new(file, Some(LAYER))?;
-    let mut objects: Vec<ObjectId> = reader
-        .iter_named_refs()
-        .map(|(_, id)| id.object_id())
-        .collect();
+impl StreamParts {
+    fn named(&self, name: &str) -> Option<ObjectId> {
+        let found = self.named.iter().find(|(found, _)| found == name);
+        found.map(|(_, id)| *id)
+    }
+
+    /// All objects, named or not.
+    pub fn all(&self) -> impl Iterator<Item = &ObjectId> {
+        self.named.iter().map(|(_, id)| id).chain(&self.objects)
+    }
+}
+
+fn parts<H: Convert>(file: File, content_type: u64) -> Result<StreamParts, Upstream> {
+    let mut reader = SplitStreamReader::<H>::new(file, Some(content_type))?;
+    let named = reader.iter_named_refs();
+    let named = named.map(|(name, id)| (name.to_owned(), id.object_id()));
+    let named = named.collect();
+    let mut objects = Vec::new();
     reader.get_object_refs(|id| objects.push(id.object_id()))?;
-    let split = reader.lookup_named_ref(TAR_SPLIT).map(Convert::object_id);
-    Ok((reader.total_size, split, objects))
+    Ok(StreamParts {
+        size: reader.total_size,
+        named,
+        objects,
+    })
 }
 
 fn inline_content<H: FsVerityHashValue>(

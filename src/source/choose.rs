@@ -1,11 +1,10 @@
 //! From the top-level document to the manifest of one platform.
 
-use super::{
-    SourceError,
-    document::{Descriptor, IndexEntry, document_kind, parse_index},
-    media_type::DocumentKind,
+use super::SourceError;
+use crate::{
+    document::{Descriptor, DocumentKind, IndexEntry, document_kind, parse_index},
+    name::{BlobDigest, Platform},
 };
-use crate::name::{BlobDigest, Platform};
 
 /// How deep indexes may lie in indexes.
 const DEPTH_LIMIT: usize = 4;

@@ -3,14 +3,11 @@
 use std::{collections::HashMap, io::Read, path::Path, time::Duration};
 
 use super::{
-    LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
-    document::{DocumentError, document_kind, parse_index, parse_manifest},
-    files::read_document,
-    image::Documents,
-    layer_tar::LayerTar,
-    media_type::DocumentKind,
+    LayerData, LayerForm, ResolvedImage, SourceError, Wanted, files::read_document,
+    image::Documents, layer_tar::LayerTar,
 };
 use crate::{
+    document::{DocumentError, IndexDocument, LAYER_LIMIT, parse_index, parse_manifest},
     error::Doing,
     name::{BlobDigest, ImageName, ManifestDigest},
     store_tree::{
@@ -248,12 +245,11 @@ impl ContainersStorage {
                 continue;
             }
             let bytes = self.big_data(image, &key)?;
-            let index = document_kind(&bytes).is_ok_and(|kind| kind == DocumentKind::Index);
-            let lists = |index: super::document::IndexDocument| {
+            let lists = |index: IndexDocument| {
                 let mut entries = index.entries.into_iter();
                 entries.any(|entry| entry.document.digest == digest)
             };
-            if index && parse_index(&bytes).is_ok_and(lists) {
+            if parse_index(&bytes).is_ok_and(lists) {
                 return Ok(Some(bytes));
             }
         }
@@ -297,7 +293,7 @@ impl ContainersStorage {
                 self.damaged(format!("layer {id:?} of image {} is missing", image.id))
             })?;
             chain.push(layer);
-            if chain.len() > super::document::LAYER_LIMIT {
+            if chain.len() > LAYER_LIMIT {
                 return Err(self.damaged(format!("the layers of image {} have no end", image.id)));
             }
             next = layer.parent.as_ref();

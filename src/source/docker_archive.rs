@@ -2,18 +2,21 @@
 
 use std::{collections::HashMap, fmt::Write as _, io, path::Path};
 
-use serde::Deserialize;
-
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     archive::{decompressed, open_tar},
-    document::{ConfigDocument, Descriptor, DocumentError, parse_config},
     files::{Files, read_document},
     image::Documents,
-    json::refuse_ambiguous,
     tar_index::TarIndex,
 };
-use crate::name::{ConfigDigest, DiffId, ImageName, ManifestDigest};
+use crate::{
+    document::{
+        ConfigDocument, Descriptor, DocumentError, Json,
+        Shape::{self, List, Record, Text},
+        parse_config,
+    },
+    name::{ConfigDigest, DiffId, ImageName, ManifestDigest},
+};
 
 /// The most images of one archive.
 const IMAGE_LIMIT: usize = 4096;
@@ -32,30 +35,39 @@ pub struct DockerArchive {
     images: Vec<SavedImage>,
 }
 
+/// `manifest.json` (containers/image, `docker/internal/tarfile/types.go`).
+const SAVED_IMAGES: Shape = List(&Record(&[
+    ("Config", Text),
+    ("RepoTags", List(&Text)),
+    ("Layers", List(&Text)),
+]));
+
 /// One element of `manifest.json`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug)]
 struct SavedImage {
     config: String,
-    #[serde(default)]
-    repo_tags: Option<Vec<String>>,
-    #[serde(default)]
-    layers: Option<Vec<String>>,
+    tags: Vec<String>,
+    layers: Vec<String>,
 }
 
 impl SavedImage {
-    fn tags(&self) -> impl Iterator<Item = &str> {
-        self.repo_tags.iter().flatten().map(String::as_str)
+    fn read(json: &Json<'_>) -> Self {
+        let texts = |name| {
+            let items = json.get(name).items().iter();
+            items.map(|item| item.text().to_owned()).collect()
+        };
+        Self {
+            config: json.get("Config").text().to_owned(),
+            tags: texts("RepoTags"),
+            layers: texts("Layers"),
+        }
     }
 
     fn is_called(&self, name: &ImageName) -> bool {
-        self.tags()
+        self.tags
+            .iter()
             .filter_map(|tag| tag.parse::<ImageName>().ok())
             .any(|tag| tag == *name)
-    }
-
-    fn layers(&self) -> &[String] {
-        self.layers.as_deref().unwrap_or_default()
     }
 }
 
@@ -79,13 +91,13 @@ impl DockerArchive {
                 reason: "it has no manifest.json, so no docker since 1.10 has saved it".into(),
             }
         })?;
-        let images: Vec<SavedImage> = refuse_ambiguous(&manifest)
-            .and_then(|()| serde_json::from_slice(&manifest))
-            .map_err(|error| SourceError::Document {
+        let json =
+            Json::read(&manifest, &SAVED_IMAGES).map_err(|source| SourceError::Document {
                 what: "manifest.json".into(),
                 origin: origin.clone(),
-                source: error.into(),
+                source,
             })?;
+        let images: Vec<_> = json.items().iter().map(SavedImage::read).collect();
         if images.len() > IMAGE_LIMIT {
             return Err(SourceError::Unsupported {
                 origin,
@@ -158,7 +170,7 @@ impl DockerArchive {
                 continue;
             }
             let at = config.diff_ids.iter().position(|id| *id == wanted.diff_id);
-            if let Some(path) = at.and_then(|at| saved.layers().get(at)) {
+            if let Some(path) = at.and_then(|at| saved.layers.get(at)) {
                 let (reader, _) = self.open_member(path)?;
                 return Ok(LayerData {
                     reader,
@@ -175,8 +187,8 @@ impl DockerArchive {
 
     /// What the archive holds, for messages.
     pub fn held(&self) -> Vec<String> {
-        let shown = |(at, image): (usize, &SavedImage)| match image.tags().next() {
-            Some(tag) => tag.to_owned(),
+        let shown = |(at, image): (usize, &SavedImage)| match image.tags.first() {
+            Some(tag) => tag.clone(),
             None => format!("@{at}"),
         };
         self.images.iter().enumerate().map(shown).collect()
@@ -226,17 +238,17 @@ impl DockerArchive {
 
     fn parts(&self, image: &SavedImage) -> Result<Parts, SourceError> {
         let (bytes, config) = self.config(image)?;
-        if config.diff_ids.len() != image.layers().len() {
+        if config.diff_ids.len() != image.layers.len() {
             return Err(SourceError::Mismatch {
                 what: image.config.clone(),
                 origin: self.origin.clone(),
-                expected: format!("{} DiffIDs, one for each layer", image.layers().len()),
+                expected: format!("{} DiffIDs, one for each layer", image.layers.len()),
                 found: format!("{} DiffIDs", config.diff_ids.len()),
             });
         }
         // docker save makes a repeated layer a link to the first one.
         let mut sizes: HashMap<DiffId, u64> = HashMap::new();
-        for (diff_id, path) in config.diff_ids.iter().zip(image.layers()) {
+        for (diff_id, path) in config.diff_ids.iter().zip(&image.layers) {
             if !sizes.contains_key(diff_id) {
                 sizes.insert(*diff_id, self.tar_size(path)?);
             }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{document::DocumentError, image::ImageError, policy::PolicyError};
+use super::{image::ImageError, policy::PolicyError};
 use crate::{
+    document::DocumentError,
     error::PathError,
     name::{BlobDigest, Platform},
 };

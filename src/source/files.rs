@@ -2,11 +2,13 @@
 
 use std::{fmt::Debug, io::Read};
 
-use super::{
-    SourceError,
+use super::SourceError;
+use crate::{
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
+    error::Doing,
+    name::BlobDigest,
+    sys::RootDir,
 };
-use crate::{error::Doing, name::BlobDigest, sys::RootDir};
 
 /// A file, ready to be read once.
 pub(super) struct OpenFile {

@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
-use super::document::{self, Descriptor, DocumentError};
-use crate::name::{
-    BlobDigest, ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest, Platform,
+use crate::{
+    document::{self, Compression, Descriptor, DocumentError},
+    name::{BlobDigest, ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest, Platform},
 };
 
 /// One bound image, resolved: its manifest, config and perhaps index, hashed
@@ -278,17 +278,6 @@ pub struct LayerDescriptor {
     pub blob_size: u64,
     /// How the blob is compressed, from its media type.
     pub compression: Compression,
-}
-
-/// How a layer's blob is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Compression {
-    /// A plain tar.
-    None,
-    /// gzip, of one or more members.
-    Gzip,
-    /// zstd, zstd:chunked too.
-    Zstd,
 }
 
 /// The bytes of one layer, ready to be read once.

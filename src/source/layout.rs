@@ -7,11 +7,11 @@ use serde::Deserialize;
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
-    document::{DOCUMENT_LIMIT_BYTES, Descriptor, IndexEntry, parse_index, parse_manifest},
     files::{Files, blob_path, read_document, verified},
     image::Documents,
 };
 use crate::{
+    document::{DOCUMENT_LIMIT_BYTES, Descriptor, IndexEntry, parse_index, parse_manifest},
     name::{BlobDigest, ImageName, ManifestDigest},
     sys::RootDir,
 };

@@ -5,12 +5,21 @@ use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
 use serde::Deserialize;
 
 use crate::{
+    document::{
+        DocumentError, Json,
+        Shape::{self, List, Map, Record, Text},
+    },
     error::{Doing, PathError},
     name::{ImageName, ManifestDigest},
 };
 
-/// The longest policy file that is read, in bytes.
-const LIMIT_BYTES: usize = 4 << 20;
+/// A policy.json, read strictly: two readings are none.
+const POLICY: Shape = Record(&[
+    ("default", REQUIREMENTS),
+    ("transports", Map(&Map(&REQUIREMENTS))),
+]);
+
+const REQUIREMENTS: Shape = List(&Record(&[("type", Text)]));
 
 /// A host's policy.json (containers-policy.json(5)), as far as it is judged here.
 ///
@@ -51,7 +60,7 @@ pub enum PolicyError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: serde_json::Error,
+        source: DocumentError,
     },
     /// It rejects the image, or asks for what cannot be shown here.
     #[error("{} says {requirement} for {scope}; {way_out}", path.display())]
@@ -107,16 +116,14 @@ impl HostPolicy {
             path: path.clone(),
             source,
         };
-        if bytes.len() > LIMIT_BYTES {
-            return Err(malformed(serde::de::Error::custom("it is too long")));
-        }
-        super::json::refuse_ambiguous(bytes).map_err(malformed)?;
-        let mut raw: Raw = serde_json::from_slice(bytes).map_err(malformed)?;
+        Json::read(bytes, &POLICY).map_err(malformed)?;
+        let parsed = serde_json::from_slice(bytes);
+        let mut raw: Raw = parsed.map_err(|error| malformed(error.into()))?;
         let scopes = raw.transports.values().flat_map(BTreeMap::values);
         if scopes.chain([&raw.default]).any(Vec::is_empty) {
-            return Err(malformed(serde::de::Error::custom(
-                "a list of requirements is empty",
-            )));
+            let empty: serde_json::Error =
+                serde::de::Error::custom("a list of requirements is empty");
+            return Err(malformed(empty.into()));
         }
         Ok(Self {
             docker: raw.transports.remove("docker").unwrap_or_default(),

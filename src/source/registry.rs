@@ -8,7 +8,6 @@ use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
     credentials::choose_auth_file,
-    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
@@ -16,6 +15,7 @@ use super::{
     spool::Spool,
 };
 use crate::{
+    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
     error::Doing,
     name::{BlobDigest, ImageName, ManifestDigest},
 };

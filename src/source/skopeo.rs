@@ -17,11 +17,14 @@ use tokio::{
 
 use super::{
     Failing, SourceError,
-    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
     policy::PolicyError,
     skopeo_words::{classify, message_of},
 };
-use crate::{error::Doing, sys::Leash};
+use crate::{
+    document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
+    error::Doing,
+    sys::Leash,
+};
 
 /// How skopeo is run. It reads its own environment and configuration, as ever:
 /// registries.conf, registries.d, policy.json.

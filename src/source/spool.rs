@@ -5,6 +5,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::SourceError;
@@ -26,6 +27,10 @@ pub struct Spool {
     _lock: DirLock,
 }
 
+/// A lock that was just dropped lives on in children that were forked before
+/// and have not come to their exec yet.
+const LOCK_LIMIT: Duration = Duration::from_secs(1);
+
 impl Spool {
     /// Opens the spool at `dir`, made with mode 0700 if it is not there, and
     /// keeps it locked against other processes until dropped.
@@ -38,7 +43,7 @@ impl Spool {
             .mode(0o700)
             .create(dir)
             .doing("create folder", dir)?;
-        let lock = DirLock::try_exclusive(dir)?.ok_or_else(|| SourceError::Locked {
+        let lock = DirLock::exclusive(dir, LOCK_LIMIT)?.ok_or_else(|| SourceError::Locked {
             path: dir.to_owned(),
         })?;
         Ok(Self {

@@ -5,14 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use sha2::{Digest as _, Sha512};
 
 use super::{
-    StoreBlob, StoreImage,
-    big_data::big_data_file_name,
-    document::{DocumentError, parse_config},
-    images::ImageRecord,
-    layers::LayerRecord,
+    StoreBlob, StoreImage, big_data::big_data_file_name, images::ImageRecord, layers::LayerRecord,
     node, walk,
 };
 use crate::{
+    document::{DocumentError, parse_config},
     name::{BlobDigest, ConfigDigest, DiffId, IndexDigest, LayerId, ManifestDigest},
     squash::tree::{Directory, FileContent, Node},
 };
@@ -251,16 +248,16 @@ fn check(image: &StoreImage) -> Result<(), LayOutError> {
 }
 
 fn check_layers(image: &StoreImage) -> Result<(), LayOutError> {
-    let facts = parse_config(&image.config).map_err(|source| LayOutError::Config {
+    let parsed = parse_config(&image.config).map_err(|source| LayOutError::Config {
         name: image.name.to_string(),
         config: image.config_digest,
         source,
     })?;
     let found: Vec<DiffId> = image.layers.iter().map(|layer| layer.diff_id).collect();
-    if found != facts.diff_ids {
+    if found != parsed.diff_ids {
         return Err(LayOutError::Layers {
             name: image.name.to_string(),
-            expected: facts.diff_ids,
+            expected: parsed.diff_ids,
             found,
         });
     }
@@ -370,7 +367,7 @@ fn lay_out_image(
     group: &[(&str, &StoreImage)],
 ) -> Result<(ImageRecord, Directory), LayOutError> {
     let (name, first) = group[0];
-    let facts = parse_config(&first.config).map_err(|source| LayOutError::Config {
+    let parsed = parse_config(&first.config).map_err(|source| LayOutError::Config {
         name: name.to_owned(),
         config: *config,
         source,
@@ -398,7 +395,7 @@ fn lay_out_image(
         names: group.iter().map(|&(name, _)| name.to_owned()).collect(),
         layer: LayerId::chain(layers).last().map(LayerId::hex),
         metadata: "{}".to_owned(),
-        created: Some(facts.created.unwrap_or(CREATED_UNKNOWN.to_owned())),
+        created: Some(parsed.created.unwrap_or(CREATED_UNKNOWN.to_owned())),
         ..ImageRecord::default()
     };
     let mut directory = node::directory();

@@ -7,8 +7,9 @@
 //!
 //! Pure: no I/O, no repository.
 
+#[cfg(test)]
+mod agreement_tests;
 mod big_data;
-mod document;
 #[cfg(test)]
 #[path = "../../tests/common/store_images.rs"]
 mod fixture;
@@ -17,13 +18,11 @@ mod input;
 mod layers;
 mod layout;
 mod node;
-mod rfc3339;
 pub mod tar_split;
 mod validate;
 mod walk;
 
 pub use big_data::big_data_file_name;
-pub use document::{ConfigFacts, DocumentError, ManifestFacts, parse_config, parse_manifest};
 pub use images::{ImageRecord, parse_images_json};
 pub use input::{StoreBlob, StoreImage, StoreLayer};
 pub use layers::{LayerRecord, parse_layers_json};

@@ -21,15 +21,13 @@ use crate::error::{Doing, PathError};
 pub struct DirLock(#[expect(dead_code, reason = "open means locked")] File);
 
 impl DirLock {
-    /// Takes the lock without waiting; nothing if somebody else holds it.
+    /// Takes the lock for this process alone, waiting no longer than `limit`;
+    /// nothing if somebody else holds it for longer.
     ///
     /// # Errors
     /// The system's.
-    pub fn try_exclusive(path: &Path) -> Result<Option<Self>, PathError> {
-        let dir = File::open(path).doing("open folder", path)?;
-        let lock = FlockOperation::NonBlockingLockExclusive;
-        let taken = try_flock(&dir, lock).doing("lock", path)?;
-        Ok(taken.then_some(Self(dir)))
+    pub fn exclusive(path: &Path, limit: Duration) -> Result<Option<Self>, PathError> {
+        Self::within(path, FlockOperation::NonBlockingLockExclusive, limit)
     }
 
     /// Takes a shared lock, waiting no longer than `limit`; nothing if somebody
@@ -38,9 +36,17 @@ impl DirLock {
     /// # Errors
     /// The system's.
     pub fn shared(path: &Path, limit: Duration) -> Result<Option<Self>, PathError> {
+        Self::within(path, FlockOperation::NonBlockingLockShared, limit)
+    }
+
+    fn within(
+        path: &Path,
+        lock: FlockOperation,
+        limit: Duration,
+    ) -> Result<Option<Self>, PathError> {
         let dir = File::open(path).doing("open folder", path)?;
         let begun = Instant::now();
-        while !try_flock(&dir, FlockOperation::NonBlockingLockShared).doing("lock", path)? {
+        while !try_flock(&dir, lock).doing("lock", path)? {
             if begun.elapsed() >= limit {
                 return Ok(None);
             }

@@ -11,11 +11,9 @@ use std::{
 };
 
 use boundstore::{
+    document::Compression,
     name::{BlobDigest, DiffId, ManifestDigest},
-    source::{
-        Compression, Found, LayerForm, SkopeoOptions, SourceOptions, SourceRef, Sources, Spool,
-        Wanted,
-    },
+    source::{Found, LayerForm, SkopeoOptions, SourceOptions, SourceRef, Sources, Spool, Wanted},
 };
 use tempfile::TempDir;
 

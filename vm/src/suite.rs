@@ -155,11 +155,8 @@ fn ends(report: Option<&Report>) -> Result<(), Failed> {
 
 fn judge(report: Option<&Report>, id: &str) -> Result<(), Failed> {
     let report = report.ok_or("nothing was booted")?;
-    let died = report
-        .died
-        .as_deref()
-        .unwrap_or("the runner did not report it");
-    let check = report.check(id).ok_or(died)?;
+    let check = report.check(id);
+    let check = check.ok_or("the machine died before or in this check: see boot::ends")?;
     if check.ok {
         return Ok(());
     }

@@ -4,6 +4,7 @@ mod data_only;
 mod filesystem;
 mod mount;
 mod stack_depth;
+mod verify;
 
 use crate::{check::Check, probes};
 
@@ -12,6 +13,7 @@ const SECTIONS: &[(&str, &[Check])] = &[
     ("data_only", data_only::CHECKS),
     ("stack_depth", stack_depth::CHECKS),
     ("mount", mount::CHECKS),
+    ("verify", verify::CHECKS),
     ("filesystem", filesystem::CHECKS),
 ];
 

@@ -2,13 +2,13 @@
 
 mod archive;
 mod choose;
-mod document;
+mod image;
 mod layout;
 mod policy;
 mod spool;
 
 use super::{testing::*, *};
-use crate::name::Platform;
+use crate::{document::Compression, name::Platform};
 
 fn wanted(name: &str) -> Wanted {
     Wanted {

@@ -78,7 +78,14 @@ fn only_accept_anything_is_a_yes() {
             .to_string();
         assert!(text.contains(says), "{text}");
     }
-    for broken in ["", "{}", r#"{"default":[{}]}"#, r#"{"default":[],"x":1}"#] {
+    let twice = r#"{"default":[{"Type":"reject","type":"insecureAcceptAnything"}]}"#;
+    for broken in [
+        "",
+        "{}",
+        twice,
+        r#"{"default":[{}]}"#,
+        r#"{"default":[],"x":1}"#,
+    ] {
         let error = judge(broken, "quay.io/a:1").unwrap_err();
         assert!(matches!(error, PolicyError::Malformed { .. }), "{error}");
     }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{find::Finder, layers::CheckedLayers, violation::Violation};
 use crate::{
+    document::{
+        ConfigDocument, DocumentKind, document_kind, is_rfc3339, parse_config, parse_manifest,
+    },
     name::{BlobDigest, ConfigDigest, ImageName},
     store_tree::{
         big_data::big_data_file_name,
-        document::{ConfigFacts, parse_config, parse_manifest},
         images::{ImageRecord, parse_images_json},
-        rfc3339::is_rfc3339,
     },
 };
 
@@ -202,7 +203,7 @@ impl ImageCheck<'_> {
         finder: &mut Finder<'_>,
         key: &str,
         data: &BTreeMap<&str, &[u8]>,
-    ) -> Option<ConfigFacts> {
+    ) -> Option<ConfigDocument> {
         let key = key.to_owned();
         let Some(bytes) = data.get(key.as_str()) else {
             if !self.lists(&key) {
@@ -229,18 +230,19 @@ impl ImageCheck<'_> {
         key: &str,
         bytes: &[u8],
         config: &ConfigDigest,
-        facts: Option<&ConfigFacts>,
+        facts: Option<&ConfigDocument>,
     ) {
         let (image, key) = (self.id(), key.to_owned());
-        if key != "manifest" && is_index(bytes) {
+        // podman reads an index only to find this image by the index's digest.
+        if key != "manifest" && matches!(document_kind(bytes), Ok(DocumentKind::Index)) {
             return;
         }
         let manifest = match parse_manifest(bytes) {
             Ok(manifest) => manifest,
             Err(source) => return finder.violation(Violation::Document { image, key, source }),
         };
-        if manifest.config != *config {
-            let found = manifest.config.to_string();
+        if manifest.config.digest != config.cast() {
+            let found = manifest.config.digest.to_string();
             return finder.violation(Violation::ManifestConfig { image, key, found });
         }
         let top = self.image.layer.as_deref();
@@ -258,7 +260,7 @@ impl ImageCheck<'_> {
         }
     }
 
-    fn chain(&self, finder: &mut Finder<'_>, facts: Option<&ConfigFacts>) {
+    fn chain(&self, finder: &mut Finder<'_>, facts: Option<&ConfigDocument>) {
         let Some(top) = self.image.layer.as_deref() else {
             return;
         };
@@ -281,15 +283,4 @@ impl ImageCheck<'_> {
             }
         }
     }
-}
-
-/// Whether the bytes are an index: podman reads one only to find this image
-/// by the index's digest, and takes it as opaque bytes otherwise.
-fn is_index(bytes: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        #[serde(rename = "manifests")]
-        _manifests: Vec<serde::de::IgnoredAny>,
-    }
-    serde_json::from_slice::<Index>(bytes).is_ok()
 }

@@ -448,7 +448,7 @@ fn configs_must_be_readable() {
     assert!(
         error
             .to_string()
-            .ends_with(": created is not a time (RFC 3339)")
+            .ends_with(": its created is \"now\", not a time like 2026-01-31T12:00:00Z")
     );
 }
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a store tree.
 
-use crate::store_tree::{document::DocumentError, tar_split::TarSplitError};
+use crate::{document::DocumentError, store_tree::tar_split::TarSplitError};
 
 /// All that is wrong with a store tree.
 #[derive(Debug)]

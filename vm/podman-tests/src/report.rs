@@ -4,8 +4,8 @@
 use std::{
     cell::RefCell,
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    io::{Seek, SeekFrom, Write},
+    fs::{self, File},
+    io::Write,
     panic::{AssertUnwindSafe, catch_unwind, set_hook},
     path::Path,
     process::ExitCode,
@@ -25,6 +25,7 @@ use crate::{
     kmsg::Kmsg,
     stage::INPUT,
     steps::{self, Seen, Step},
+    sys,
 };
 
 /// As many as the machine has processors: a podman waits much.
@@ -44,12 +45,8 @@ pub fn run() -> ExitCode {
     if done.is_err() {
         println!("podman-tests: {}", PANIC.with(RefCell::take));
     }
-    // QEMU's isa-debug-exit. Nothing on the disks is wanted any more.
-    if let Ok(mut port) = OpenOptions::new().write(true).open("/dev/port") {
-        let _ = port
-            .seek(SeekFrom::Start(0xf4))
-            .and_then(|_| port.write(&[0]));
-    }
+    // Nothing on the disks is wanted any more.
+    sys::debug_exit(0);
     // The unit's FailureAction turns the machine off.
     ExitCode::FAILURE
 }

@@ -5,7 +5,7 @@
 ///
 /// A time that Go refuses makes the whole of `images.json` unreadable, and
 /// with it podman: so this is stricter than RFC 3339 where Go is.
-pub(super) fn is_rfc3339(text: &str) -> bool {
+pub(crate) fn is_rfc3339(text: &str) -> bool {
     fn check(text: &[u8]) -> Option<()> {
         let number = |range: std::ops::Range<usize>| -> Option<u32> {
             let digits = text.get(range)?;
@@ -66,6 +66,7 @@ mod tests {
             "0001-01-01T00:00:00Z",
             "2024-01-02T03:04:05.1+23:59",
             "2000-02-29T00:00:00-05:30",
+            "1970-01-01T00:00:00.5-00:00",
         ] {
             assert!(is_rfc3339(good), "{good}");
         }
@@ -79,6 +80,7 @@ mod tests {
             "2024-01-02 03:04:05Z",
             "2024-01-02T3:04:05Z",
             "2024-01-02T03:04:60Z",
+            "2024-01-02T03:04:0é",
             "2024-01-02T24:00:00Z",
             "2024-02-30T00:00:00Z",
             "1900-02-29T00:00:00Z",

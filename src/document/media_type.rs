@@ -1,6 +1,6 @@
 //! The media types of OCI and docker v2 schema 2 that make up images.
 
-use super::{Compression, document::DocumentError};
+use super::DocumentError;
 
 /// What a document is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,42 @@ impl DocumentKind {
     }
 }
 
+/// How a layer's blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// gzip, of one or more members.
+    Gzip,
+    /// zstd, zstd:chunked too.
+    Zstd,
+}
+
+/// The media type of docker's manifests, v2 schema 2.
+pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+
+/// Whether podman (containers/image, `OCI1.Inspect`, `SupportedSchema2MediaType`)
+/// takes a config of this type in a manifest that is docker's, or OCI's.
+pub(super) fn config_fits(text: &str, docker: bool) -> bool {
+    docker || text == OCI_CONFIG
+}
+
+/// Whether it takes a layer of this type; 4.3.1 knows no zstd in docker's.
+pub(super) fn layer_fits(text: &str, docker: bool) -> bool {
+    !docker
+        || matches!(
+            text,
+            "application/vnd.docker.image.rootfs.diff.tar"
+                | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+        )
+}
+
 pub(super) fn document(text: &str) -> Option<DocumentKind> {
     match text {
-        "application/vnd.oci.image.manifest.v1+json"
-        | "application/vnd.docker.distribution.manifest.v2+json" => Some(DocumentKind::Manifest),
+        "application/vnd.oci.image.manifest.v1+json" | DOCKER_MANIFEST => {
+            Some(DocumentKind::Manifest)
+        }
         "application/vnd.oci.image.index.v1+json"
         | "application/vnd.docker.distribution.manifest.list.v2+json" => Some(DocumentKind::Index),
         _ => None,
@@ -34,8 +66,7 @@ pub(super) fn document(text: &str) -> Option<DocumentKind> {
 pub(super) fn is_image_config(text: &str) -> bool {
     matches!(
         text,
-        "application/vnd.oci.image.config.v1+json"
-            | "application/vnd.docker.container.image.v1+json"
+        OCI_CONFIG | "application/vnd.docker.container.image.v1+json"
     )
 }
 

@@ -1,0 +1,80 @@
+//! `boundstore verify`
+
+use super::{
+    Global,
+    failure::{Exit, Failure},
+    output::{bytes, count},
+};
+use crate::{
+    repo::{DeploymentId, RepoView},
+    verify::{Problem, Usage, Verified, verify},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Takes no lock. Exit status 3 where anything is bad.")]
+pub(super) struct Args {
+    /// Only this deployment's set
+    #[arg(long, value_name = "ID")]
+    deployment: Option<DeploymentId>,
+    /// Read and hash every object
+    #[arg(long)]
+    deep: bool,
+}
+
+pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    let output = global.output();
+    let view = RepoView::open(&global.repo())?;
+    let progress = |done: usize, all: usize| {
+        if args.deep && done.is_multiple_of(5000) && done < all {
+            output.say(&format!("checked {done} of {all} objects"));
+        }
+    };
+    let verified = verify(&view, args.deployment.as_ref(), args.deep, &progress)?;
+    output.result("verify", &verified, || human(&verified))?;
+    Ok(if verified.is_healthy() {
+        Exit::Done
+    } else {
+        Exit::Unhealthy
+    })
+}
+
+fn human(verified: &Verified) -> String {
+    let objects = count(verified.objects, "object");
+    let how = match (verified.deep, verified.secure) {
+        (true, _) => format!("{} read and hashed", bytes(verified.bytes_hashed)),
+        (false, true) => "each present and sealed with its own name".to_owned(),
+        (false, false) => "each present; --deep reads them".to_owned(),
+    };
+    let mut text = format!(
+        "repository {}: {objects}, {how}\n",
+        verified.repository.display()
+    );
+    for deployment in &verified.deployments {
+        if deployment.problems.is_empty() {
+            text += &format!("deployment {}: ok\n", deployment.id);
+            continue;
+        }
+        let problems = count(deployment.problems.len(), "problem");
+        text += &format!("deployment {}: {problems}\n", deployment.id);
+        for problem in &deployment.problems {
+            text += &explain(problem);
+        }
+    }
+    text
+}
+
+fn explain(problem: &Problem) -> String {
+    let mut text = format!("  {}\n", problem.message);
+    for usage in &problem.used_as {
+        text += &match usage {
+            Usage::SetImage => "    it is the set image\n".to_owned(),
+            Usage::File { image, layer, path } => {
+                format!("    it is {path} of {image}, layer {layer}\n")
+            }
+            Usage::Layer { image, layer } => {
+                format!("    it is a part of the layer {layer} of {image}\n")
+            }
+        };
+    }
+    text
+}
