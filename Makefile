@@ -5,7 +5,7 @@ DESTDIR ?=
 CARGO ?= cargo
 LIB = $(DESTDIR)$(PREFIX)/lib
 
-.PHONY: demo test test-long kernels bench install setup
+.PHONY: demo test test-long kernels kernels-podman bench install setup
 
 # The main job on real input, step by step.
 demo:
@@ -35,10 +35,20 @@ test-long:
 kernels:
 	scripts/setup kernels
 	mkdir -p target
-	KERNEL=$(KERNEL) $(CARGO) test --package vm -- $(FILTER) \
+	KERNEL=$(KERNEL) $(CARGO) test --package vm --lib --test kernels -- $(FILTER) \
 	  > target/kernels.log 2>&1; \
 	status=$$?; cat target/kernels.log; $(CARGO) run --quiet --package vm -- matrix; \
 	scripts/count target/kernels.log; exit $$status
+
+# podman on our store, under systemd, on every kernel: KERNEL and FILTER as above.
+kernels-podman:
+	scripts/setup test
+	scripts/setup kernels
+	mkdir -p target
+	KERNEL=$(KERNEL) $(CARGO) test --package vm --test podman -- $(FILTER) \
+	  > target/kernels-podman.log 2>&1; \
+	status=$$?; cat target/kernels-podman.log; $(CARGO) run --quiet --package vm -- matrix --podman; \
+	scripts/count target/kernels-podman.log; exit $$status
 
 bench:
 	@echo "the comparison with the peers comes with issue 7: it is not in this version" >&2; exit 1

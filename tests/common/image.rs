@@ -91,7 +91,11 @@ impl Image {
     pub fn derive(&self, to: &Path, files: &[(&str, &str)]) -> Image {
         fs::create_dir_all(to.join("blobs/sha256")).unwrap();
         for blob in self.blobs() {
-            fs::hard_link(blob_path(&self.layout, &blob), blob_path(to, &blob)).unwrap();
+            let (from, to) = (blob_path(&self.layout, &blob), blob_path(to, &blob));
+            // The layout may be on another filesystem.
+            fs::hard_link(&from, &to)
+                .or_else(|_| fs::copy(&from, &to).map(drop))
+                .unwrap();
         }
         let mut tar = tar::Builder::new(Vec::new());
         for (name, content) in files {

@@ -4,13 +4,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{KernelSource, cache};
+use crate::{KernelSource, cache, command::output};
 
 /// A kernel with its modules, unpacked.
 #[derive(Debug, Clone)]
@@ -240,7 +240,7 @@ impl Apt {
 }
 
 /// Where this machine's own apt has Debian from.
-fn mirror() -> Result<String> {
+pub(crate) fn mirror() -> Result<String> {
     let targets = output(Command::new("apt-get").args([
         "indextargets",
         "--format",
@@ -258,7 +258,7 @@ fn mirror() -> Result<String> {
 }
 
 /// Other suites' keys need not be among those that apt trusts for all sources.
-fn keyring() -> &'static str {
+pub(crate) fn keyring() -> &'static str {
     const DEBIAN: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
     if Path::new(DEBIAN).exists() {
         "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] "
@@ -267,17 +267,18 @@ fn keyring() -> &'static str {
     }
 }
 
-fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .env("LC_ALL", "C")
-        .output()
-        .with_context(|| format!("run {:?}", command.get_program()))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{said}",
-        output.status
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// What this machine's apt has been told about fetching that another root's apt
+/// must be told too, as lines of an apt.conf.
+pub(crate) fn acquire_options() -> Result<Vec<String>> {
+    const OPTIONS: [&str; 3] = [
+        "Acquire::Check-Valid-Until ",
+        "Acquire::http::Proxy ",
+        "Acquire::https::Proxy ",
+    ];
+    let told = output(Command::new("apt-config").arg("dump"))?;
+    let is_one = |line: &&str| OPTIONS.iter().any(|option| line.starts_with(option));
+    let lines = told.lines().filter(is_one);
+    Ok(lines
+        .map(|line| line.trim_end_matches(';').to_owned())
+        .collect())
 }

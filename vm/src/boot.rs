@@ -10,9 +10,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    CheckName, Kernel, Report, Runner,
+    CheckName, Guest, Kernel, Report, Runner,
     cpio::Cpio,
-    disks::DISKS,
     modules,
     qemu::{Ended, Machine},
     results, selinux,
@@ -25,9 +24,15 @@ const RETRIES: u32 = 2;
 /// Boots `kernel` and runs `checks`, with a boot for each command line that they
 /// ask for. What the machines came to is in the report and, with the consoles,
 /// below [`results`]; an error is one of this side.
-pub fn boot(kernel: &Kernel, runner: &Runner, checks: &[CheckName]) -> Result<Report> {
+pub fn boot(
+    guest: &Guest,
+    kernel: &Kernel,
+    runner: &Runner,
+    checks: &[CheckName],
+) -> Result<Report> {
     let name = kernel.source.name;
-    fs::create_dir_all(results())?;
+    let results = results(guest);
+    fs::create_dir_all(&results)?;
     let mut options: Vec<&str> = Vec::new();
     for check in checks {
         if !options.contains(&check.kernel_options.as_str()) {
@@ -40,52 +45,55 @@ pub fn boot(kernel: &Kernel, runner: &Runner, checks: &[CheckName]) -> Result<Re
         ..Report::default()
     };
     for (at, options) in options.into_iter().enumerate() {
-        let these = checks
-            .iter()
-            .filter(|check| check.kernel_options == options);
-        let these: Vec<&str> = these.map(|check| check.id.as_str()).collect();
+        let these = checks.iter();
+        let these = these.filter(|check| check.kernel_options == options);
         let boot = Boot {
+            guest,
             kernel,
             options,
-            console: results().join(match at {
+            checks: these.cloned().collect(),
+            console: results.join(match at {
                 0 => format!("{name}.console"),
                 _ => format!("{name}.{}.console", at + 1),
             }),
         };
-        report.add(boot.run(runner, &these)?);
+        report.add(boot.run(runner, &results)?);
     }
     let json = serde_json::to_vec_pretty(&report)?;
-    fs::write(results().join(format!("{name}.json")), json).context("keep the report")?;
+    fs::write(results.join(format!("{name}.json")), json).context("keep the report")?;
     Ok(report)
 }
 
 /// One command line of one kernel.
 struct Boot<'a> {
+    guest: &'a Guest,
     kernel: &'a Kernel,
     options: &'a str,
+    checks: Vec<CheckName>,
     console: PathBuf,
 }
 
 impl Boot<'_> {
-    fn run(&self, runner: &Runner, checks: &[&str]) -> Result<Report> {
+    fn run(&self, runner: &Runner, results: &Path) -> Result<Report> {
         let work = tempfile::Builder::new()
             .prefix("boot.")
-            .tempdir_in(results())?;
+            .tempdir_in(results)?;
         let initramfs = work.path().join("initramfs");
-        self.pack(runner, checks, &initramfs)
+        self.pack(runner, &initramfs)
             .context("make the initramfs")?;
         let mut retries = 0;
         loop {
-            let mut report = self.run_once(&initramfs, work.path())?;
+            let disks = tempfile::Builder::new()
+                .prefix("disks.")
+                .tempdir_in(results)?;
+            let mut report = self.run_once(&initramfs, disks.path())?;
             report.retries = retries;
             if report.release.is_some() || retries == RETRIES {
                 return Ok(report);
             }
             retries += 1;
-            eprintln!(
-                "{}: died before START, trying again",
-                self.kernel.source.name
-            );
+            let name = self.kernel.source.name;
+            eprintln!("{name}: died before START, trying again");
         }
     }
 
@@ -94,15 +102,13 @@ impl Boot<'_> {
         for file in [&self.console, &port] {
             File::create(file).with_context(|| format!("create {}", file.display()))?;
         }
-        let mut disks = Vec::new();
-        for disk in DISKS {
-            disks.push((disk.serial, disk.make(work)?));
-        }
         let machine = Machine {
+            guest: self.guest,
+            work,
             kernel: &self.kernel.image(),
             initramfs,
             kernel_options: self.options,
-            disks: &disks,
+            disks: &(self.guest.disks)(work, &self.checks)?,
             console: &self.console,
             results: &port,
         };
@@ -129,7 +135,11 @@ impl Boot<'_> {
     /// /checks        what to run, one a line
     /// /policy        of SELinux, where it is asked for
     /// ```
-    fn pack(&self, runner: &Runner, checks: &[&str], to: &Path) -> Result<()> {
+    fn pack(&self, runner: &Runner, to: &Path) -> Result<()> {
+        let modules = self.kernel.source.modules.iter().copied();
+        let modules: Vec<&str> = modules
+            .filter(|module| !self.guest.without.contains(module))
+            .collect();
         let mut cpio = Cpio::new(BufWriter::new(File::create(to)?));
         for folder in ["dev", "proc", "sys", "run", "tmp", "mnt", "modules"] {
             cpio.directory(folder)?;
@@ -137,10 +147,7 @@ impl Boot<'_> {
         // Without it the runner has no standard output before it mounts /dev.
         cpio.char_device("dev/console", (5, 1))?;
         cpio.file("init", 0o755, &runner.read()?)?;
-        for (at, module) in modules::closure(self.kernel, self.kernel.source.modules)?
-            .iter()
-            .enumerate()
-        {
+        for (at, module) in modules::closure(self.kernel, &modules)?.iter().enumerate() {
             cpio.file(
                 &format!("modules/{at:02}-{}", module.name),
                 0o644,
@@ -150,7 +157,8 @@ impl Boot<'_> {
         if self.options.contains("selinux") {
             cpio.file("policy", 0o644, &selinux::policy()?)?;
         }
-        cpio.file("checks", 0o644, checks.join("\n").as_bytes())?;
+        let ids: Vec<&str> = self.checks.iter().map(|check| check.id.as_str()).collect();
+        cpio.file("checks", 0o644, ids.join("\n").as_bytes())?;
         cpio.finish()?;
         Ok(())
     }

@@ -8,11 +8,34 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// What a disk holds when the guest starts.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Disk {
+use crate::CheckName;
+
+/// A disk of a machine.
+#[derive(Debug)]
+pub(crate) struct Attached {
     /// Its serial number, by which the guest finds it.
     pub(crate) serial: &'static str,
+    /// Its content.
+    pub(crate) image: PathBuf,
+    /// Whether what the guest writes is forgotten.
+    pub(crate) snapshot: bool,
+}
+
+impl Attached {
+    /// One whose image stays as it is.
+    pub(crate) fn snapshot(serial: &'static str, image: PathBuf) -> Self {
+        Self {
+            serial,
+            image,
+            snapshot: true,
+        }
+    }
+}
+
+/// What a disk holds when the guest starts.
+#[derive(Debug, Clone, Copy)]
+struct Disk {
+    serial: &'static str,
     mebibytes: u64,
     /// Program and arguments that make its filesystem; none leaves it blank.
     mkfs: &'static [&'static str],
@@ -23,7 +46,7 @@ pub(crate) struct Disk {
 /// Small ext4 filesystems get 1 KiB blocks unless told otherwise, on which
 /// fs-verity with 4 KiB blocks does not work.
 #[rustfmt::skip]
-pub(crate) const DISKS: &[Disk] = &[
+const DISKS: &[Disk] = &[
     Disk { serial: "store", mebibytes: 512, mkfs: &["mkfs.ext4", "-b", "4096", "-O", "verity"] },
     Disk { serial: "ext4-1k", mebibytes: 64, mkfs: &["mkfs.ext4", "-b", "1024", "-O", "verity"] },
     Disk { serial: "xfs", mebibytes: 512, mkfs: &["mkfs.xfs"] },
@@ -31,9 +54,22 @@ pub(crate) const DISKS: &[Disk] = &[
     Disk { serial: "ext4-plain", mebibytes: 64, mkfs: &["mkfs.ext4", "-b", "4096", "-O", "^verity"] },
 ];
 
+/// All of [`DISKS`], with their images in a folder.
+pub(crate) fn make_all(folder: &Path, _: &[CheckName]) -> Result<Vec<Attached>> {
+    let attached = |disk: &Disk| {
+        let image = disk.make(folder)?;
+        Ok(Attached {
+            serial: disk.serial,
+            image,
+            snapshot: false,
+        })
+    };
+    DISKS.iter().map(attached).collect()
+}
+
 impl Disk {
     /// Makes its image in a folder.
-    pub(crate) fn make(&self, folder: &Path) -> Result<PathBuf> {
+    fn make(&self, folder: &Path) -> Result<PathBuf> {
         let image = folder.join(format!("{}.img", self.serial));
         let file = File::create(&image).with_context(|| format!("create {}", image.display()))?;
         file.set_len(self.mebibytes << 20)

@@ -1,4 +1,5 @@
-//! Boots Debian's kernels in virtual machines and runs `kernel-tests` there.
+//! Boots Debian's kernels in virtual machines and runs `kernel-tests` and
+//! `podman-tests` there.
 //!
 //! ```text
 //! KERNELS    kernels.rs     which: adding one is one line
@@ -6,25 +7,29 @@
 //! Kernel
 //!    | pack     modules.rs, cpio.rs, runner.rs    modules + the static runner as /init
 //! initramfs
-//!    | boot     qemu.rs, kvm.rs, disks.rs
+//!    | boot     guest.rs, qemu.rs, kvm.rs, disks.rs, podman.rs
 //! Report     report.rs      what each check observed
-//!    | named tests          tests/kernels.rs      `6.12::data_only::intact`
+//!    | named tests          suite.rs, tests/      `6.12::data_only::intact`
 //!    | a table              matrix.rs             for docs/kernel-support.md
 //! ```
 //! Which checks there are is not known here: the runner says it (`--list`).
 
 mod apt;
 pub mod boot;
+mod command;
 mod cpio;
 mod disks;
+mod guest;
 mod kernels;
 mod kvm;
 pub mod matrix;
 mod modules;
+mod podman;
 mod qemu;
 mod report;
 mod runner;
 mod selinux;
+pub mod suite;
 
 use std::{
     env,
@@ -32,6 +37,7 @@ use std::{
 };
 
 pub use apt::Kernel;
+pub use guest::{Guest, KERNEL_TESTS, PODMAN_TESTS};
 pub use kernels::{KERNELS, KernelSource};
 pub use report::{CheckReport, Report};
 pub use runner::{CheckName, Runner};
@@ -48,15 +54,16 @@ pub fn cache() -> PathBuf {
     cache.unwrap_or_else(|| project().join(".cache")).join("vm")
 }
 
-/// What the last run left: reports and consoles, by kernel.
-pub fn results() -> PathBuf {
-    project().join("target/kernels")
+/// What the last run of a guest left: reports and consoles, by kernel.
+pub fn results(guest: &Guest) -> PathBuf {
+    project().join("target").join(guest.results)
 }
 
 /// Forgets what earlier runs left.
-pub fn forget_results() -> std::io::Result<()> {
-    match std::fs::remove_dir_all(results()) {
+pub fn forget_results(guest: &Guest) -> std::io::Result<()> {
+    let results = results(guest);
+    match std::fs::remove_dir_all(&results) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => std::fs::create_dir_all(results()),
+        _ => std::fs::create_dir_all(&results),
     }
 }

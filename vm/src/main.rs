@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use vm::{KERNELS, Kernel, matrix};
+use vm::{KERNEL_TESTS, KERNELS, Kernel, PODMAN_TESTS, matrix};
 
 /// The kernels of the VM suite. The suite itself is `make kernels`.
 #[derive(Debug, Parser)]
@@ -16,7 +16,11 @@ enum What {
     /// Fetch all kernels, if that has not been done today
     Fetch,
     /// Print the last run's behaviours as Markdown
-    Matrix,
+    Matrix {
+        /// Of podman-tests, not of kernel-tests
+        #[arg(long)]
+        podman: bool,
+    },
 }
 
 fn main() -> Result<()> {
@@ -32,8 +36,9 @@ fn main() -> Result<()> {
                 );
             }
         }
-        What::Matrix => {
-            let reports = matrix::last_reports()?;
+        What::Matrix { podman } => {
+            let guest = if podman { PODMAN_TESTS } else { KERNEL_TESTS };
+            let reports = matrix::last_reports(&guest)?;
             ensure!(
                 !reports.is_empty(),
                 "nothing has run yet: run `make kernels`"

@@ -4,13 +4,13 @@ use std::{fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result};
 
-use crate::{KERNELS, Report, results};
+use crate::{Guest, KERNELS, Report, results};
 
-/// The reports of the last run of each kernel, in the table's order.
-pub fn last_reports() -> Result<Vec<Report>> {
+/// The reports of a guest's last run of each kernel, in the table's order.
+pub fn last_reports(guest: &Guest) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for source in KERNELS {
-        let path = results().join(format!("{}.json", source.name));
+        let path = results(guest).join(format!("{}.json", source.name));
         let Ok(json) = fs::read(&path) else {
             continue;
         };

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -10,17 +10,19 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::kvm;
+use crate::{Guest, disks::Attached, kvm};
 
 /// A machine to be run.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Path,
     pub(crate) initramfs: &'a Path,
-    /// For the kernel's command line.
+    /// For the kernel's command line, besides what the guest always has.
     pub(crate) kernel_options: &'a str,
-    /// Serial number and image of each disk.
-    pub(crate) disks: &'a [(&'static str, PathBuf)],
+    pub(crate) disks: &'a [Attached],
+    pub(crate) guest: &'a Guest,
+    /// For what the guest writes to snapshots.
+    pub(crate) work: &'a Path,
     /// The kernel's own messages.
     pub(crate) console: &'a Path,
     /// What the runner reports.
@@ -36,11 +38,6 @@ pub(crate) enum Ended {
     TimedOut(Duration),
 }
 
-/// A boot that has not come to the runner by then is dead.
-const START_LIMIT: Duration = Duration::from_secs(120);
-/// All checks of one kernel; most of them take milliseconds.
-const LIMIT: Duration = Duration::from_secs(600);
-
 impl Machine<'_> {
     /// Runs it to its end.
     pub(crate) fn run(&self) -> Result<Ended> {
@@ -51,9 +48,9 @@ impl Machine<'_> {
                 return Ok(Ended::Exited(status));
             }
             let limit = if fs::metadata(self.results).is_ok_and(|results| results.len() > 0) {
-                LIMIT
+                self.guest.limit
             } else {
-                START_LIMIT
+                self.guest.start_limit
             };
             if begun.elapsed() > limit {
                 return Ok(Ended::TimedOut(limit));
@@ -72,7 +69,9 @@ impl Machine<'_> {
             command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]);
         }
         command
-            .args(["-m", "1024", "-smp", "2", "-nic", "none", "-no-reboot"])
+            .env("TMPDIR", self.work)
+            .args(["-m", &self.guest.mebibytes.to_string()])
+            .args(["-smp", "2", "-nic", "none", "-no-reboot"])
             .args(["-nodefaults", "-display", "none"])
             .arg("-kernel")
             .arg(self.kernel)
@@ -82,8 +81,8 @@ impl Machine<'_> {
             // port makes slow; all of them are in /dev/kmsg.
             .arg("-append")
             .arg(format!(
-                "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on {}",
-                self.kernel_options
+                "console=ttyS0 loglevel=4 panic=-1 random.trust_cpu=on {} {}",
+                self.guest.append, self.kernel_options
             ))
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
         for port in [self.console, self.results] {
@@ -91,15 +90,18 @@ impl Machine<'_> {
                 .arg("-serial")
                 .arg(format!("file:{}", port.display()));
         }
-        for (serial, image) in self.disks {
-            let image = image.display();
+        // Without threads of their own disks wait for QEMU's main loop.
+        for disk in self.disks {
+            let (serial, image) = (disk.serial, disk.image.display());
+            let snapshot = if disk.snapshot { "on" } else { "off" };
+            let drive = format!("file={image},format=raw,cache=unsafe,snapshot={snapshot}");
             command
-                .arg("-drive")
-                .arg(format!(
-                    "if=none,id={serial},file={image},format=raw,cache=unsafe"
-                ))
+                .args(["-object", &format!("iothread,id=thread-{serial}")])
+                .args(["-drive", &format!("if=none,id={serial},{drive}")])
                 .arg("-device")
-                .arg(format!("virtio-blk-pci,drive={serial},serial={serial}"));
+                .arg(format!(
+                    "virtio-blk-pci,drive={serial},serial={serial},iothread=thread-{serial}"
+                ));
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -1,8 +1,10 @@
-//! The runner: `kernel-tests` as one static program, which is `/init` in the guest.
+//! A runner: a guest's tests as one static program, which is its `/init`.
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -38,21 +40,20 @@ impl CheckName {
         Some(Self {
             id: fields.next()?,
             row: fields.next()?,
-            kernel_options: fields.next()?,
+            kernel_options: fields.next().unwrap_or_default(),
         })
     }
 }
 
 impl Runner {
-    /// Builds it and asks which checks it has.
-    pub fn build() -> Result<Self> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
+    /// Builds a package's one program and asks it which checks it has.
+    pub fn build(package: &str) -> Result<Self> {
+        let status = Command::new(cargo())
             .current_dir(project())
             // With --target these flags are the runner's alone, and what else is
             // in target/ stays as it is. A process for each check: without
             // relocations it starts sooner.
-            .args(["build", "--quiet", "--package", "kernel-tests"])
+            .args(["build", "--quiet", "--package", package])
             .args(["--target", TARGET, "--profile", PROFILE])
             .env(
                 "RUSTFLAGS",
@@ -62,27 +63,29 @@ impl Runner {
             .stdin(Stdio::null())
             .status()
             .context("run cargo")?;
-        ensure!(status.success(), "building kernel-tests: {status}");
-        let path = project()
-            .join("target")
-            .join(TARGET)
-            .join(PROFILE)
-            .join("kernel-tests");
+        ensure!(status.success(), "building {package}: {status}");
+        let path = Self::path(package);
         let output = Command::new(&path).arg("--list").output();
         let output = output.with_context(|| format!("run {}", path.display()))?;
         ensure!(
             output.status.success(),
-            "kernel-tests --list: {}",
+            "{package} --list: {}",
             output.status
         );
-        let text = String::from_utf8(output.stdout).context("kernel-tests --list")?;
+        let text = String::from_utf8(output.stdout).with_context(|| format!("{package} --list"))?;
         let checks: Vec<CheckName> = text.lines().filter_map(CheckName::parse).collect();
         let ids: BTreeSet<&str> = checks.iter().map(|check| check.id.as_str()).collect();
         ensure!(
             ids.len() == checks.len(),
-            "kernel-tests has two checks of one name"
+            "{package} has two checks of one name"
         );
         Ok(Self { path, checks })
+    }
+
+    /// Where a package's program is once built.
+    pub(crate) fn path(package: &str) -> PathBuf {
+        let built = project().join("target").join(TARGET).join(PROFILE);
+        built.join(package)
     }
 
     /// All its checks, in order.
@@ -93,4 +96,9 @@ impl Runner {
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         fs::read(&self.path).with_context(|| format!("read {}", self.path.display()))
     }
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

@@ -51,7 +51,8 @@ impl<'a> std::ops::Deref for Case<'a> {
     }
 }
 
-type Step = (&'static str, fn(&Case));
+/// A step: its name, and what it does.
+pub type Step = (&'static str, fn(&Case));
 
 /// All steps, by name.
 pub const STEPS: &[Step] = &[
@@ -85,34 +86,56 @@ pub const STEPS: &[Step] = &[
 /// The programs the battery needs.
 pub const TOOLS: &[&str] = &["podman", "crun", "skopeo", "docker-registry", "python3"];
 
+/// A subject, and what its store held before the first step.
+#[derive(Debug)]
+pub struct Battery<'a> {
+    subject: Subject<'a>,
+    before: BTreeMap<String, String>,
+}
+
+impl<'a> Battery<'a> {
+    /// Reads all of the store.
+    pub fn new(subject: Subject<'a>) -> Self {
+        let before = fingerprint(subject.store);
+        Self { subject, before }
+    }
+
+    /// Runs one step.
+    ///
+    /// # Panics
+    /// Where it fails, or has changed the store.
+    pub fn step(&self, (_, step): &Step) {
+        let scratch = Scratch::new();
+        let podman = Podman::new(scratch.join("podman"), Some(self.subject.store));
+        step(&Case {
+            subject: self.subject,
+            podman,
+            scratch: &scratch,
+        });
+        let after = fingerprint(self.subject.store);
+        assert_eq!(self.before, after, "the store changed");
+    }
+}
+
 /// Runs every step, or those whose name contains `$BATTERY`, on `subject`.
 ///
 /// # Panics
 /// At the end, with the names of the steps that failed.
 pub fn run_all(subject: Subject) {
     let filter = std::env::var("BATTERY").unwrap_or_default();
-    let before = fingerprint(subject.store);
+    let battery = Battery::new(subject);
     let mut failed = Vec::new();
     let mut done = 0;
-    for (name, step) in STEPS.iter().filter(|(name, _)| name.contains(&filter)) {
+    for step in STEPS.iter().filter(|(name, _)| name.contains(&filter)) {
+        let name = step.0;
         let started = Instant::now();
-        let scratch = Scratch::new();
-        let podman = Podman::new(scratch.join("podman"), Some(subject.store));
-        let case = Case {
-            subject,
-            podman,
-            scratch: &scratch,
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            step(&case);
-            assert_eq!(before, fingerprint(subject.store), "the store changed");
-        }));
+        let outcome = catch_unwind(AssertUnwindSafe(|| battery.step(step)));
         let result = if outcome.is_ok() { "ok" } else { "FAILED" };
         let seconds = started.elapsed().as_secs_f32();
         println!("battery: {name} ... {result} ({seconds:.1} s)");
         done += 1;
         if outcome.is_err() {
-            failed.push(*name);
+            failed.push(name);
         }
     }
     println!("battery: {} of {done} steps passed", done - failed.len());

@@ -1,0 +1,65 @@
+//! The guests: what boots, on what machine, and how long it may take.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Result;
+
+use crate::{
+    CheckName,
+    disks::{self, Attached},
+    podman,
+};
+
+/// A program that is `/init` in a virtual machine, and the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Guest {
+    /// The package of its one program.
+    pub(crate) package: &'static str,
+    /// The folder in `target/` for what its runs leave.
+    pub(crate) results: &'static str,
+    /// Memory.
+    pub(crate) mebibytes: u32,
+    /// Machines at a time; each has two processors.
+    pub(crate) at_once: usize,
+    /// A boot that has not come to the checks by then is dead.
+    pub(crate) start_limit: Duration,
+    /// All checks of one kernel.
+    pub(crate) limit: Duration,
+    /// For the kernel's command line.
+    pub(crate) append: &'static str,
+    /// Modules of [`crate::KERNELS`] that it does without.
+    pub(crate) without: &'static [&'static str],
+    /// Makes its disks in a folder.
+    pub(crate) disks: fn(&Path, &[CheckName]) -> Result<Vec<Attached>>,
+}
+
+/// `kernel-tests`: one static program and nothing else.
+pub const KERNEL_TESTS: Guest = Guest {
+    package: "kernel-tests",
+    results: "kernels",
+    mebibytes: 1024,
+    at_once: 2,
+    start_limit: Duration::from_secs(120),
+    // Most checks take milliseconds.
+    limit: Duration::from_secs(600),
+    append: "",
+    without: &[],
+    disks: disks::make_all,
+};
+
+/// `podman-tests`: podman under the systemd of a Debian root filesystem.
+pub const PODMAN_TESTS: Guest = Guest {
+    package: "podman-tests",
+    results: "podman",
+    mebibytes: 3072,
+    at_once: 2,
+    // systemd starts; on an idle machine it takes 15 s.
+    start_limit: Duration::from_secs(240),
+    limit: Duration::from_secs(1200),
+    // Nothing but the service and what every service needs. A pristine disk
+    // would otherwise be set up as at a first boot.
+    append: "mitigations=off systemd.unit=podman-tests.service \
+        systemd.condition_needs_update=0 systemd.firstboot=0 systemd.show_status=0",
+    without: &["xfs", "btrfs"],
+    disks: podman::disks,
+};

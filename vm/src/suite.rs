@@ -1,0 +1,173 @@
+//! Every check of a guest on every kernel, as a test of its own.
+//!
+//! ```text
+//! [KERNEL=6.12] cargo test -p vm --test kernels -- [FILTER]
+//! ```
+//! `KERNEL` is a name of the table or the beginning of a version. Each kernel
+//! boots once, with the checks that the filter leaves of it.
+
+use std::{
+    env,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::{CheckName, Guest, KERNELS, Kernel, Report, Runner, boot::boot, forget_results};
+
+/// A kernel and what is to run on it.
+struct Plan {
+    kernel: Kernel,
+    checks: Vec<CheckName>,
+}
+
+/// Boots the kernels and tells of every check as of a test.
+///
+/// # Errors
+/// Of this side: what could not be built, fetched or started.
+pub fn main(guest: &Guest) -> Result<ExitCode> {
+    let mut args = Arguments::from_args();
+    let runner = Runner::build(guest.package)?;
+    let plans = plans(&args, &runner)?;
+    let reports = if args.list {
+        Vec::new()
+    } else {
+        boot_all(guest, &plans, &runner)?
+    };
+    let mut trials = Vec::new();
+    for (at, plan) in plans.iter().enumerate() {
+        let report = reports.get(at).cloned().map(Arc::new);
+        let (name, boot) = (plan.kernel.source.name, report.clone());
+        trials.push(Trial::test(format!("{name}::boot::ends"), move || {
+            ends(boot.as_deref())
+        }));
+        for check in &plan.checks {
+            let (id, report) = (check.id.clone(), report.clone());
+            trials.push(Trial::test(test_name(name, check), move || {
+                judge(report.as_deref(), &id)
+            }));
+        }
+    }
+    // The filter has done its work, and must not leave out how the boots ended.
+    args.filter = None;
+    args.skip.clear();
+    Ok(libtest_mimic::run(&args, trials).exit_code())
+}
+
+fn plans(args: &Arguments, runner: &Runner) -> Result<Vec<Plan>> {
+    let wanted = env::var("KERNEL").unwrap_or_default();
+    let mut plans = Vec::new();
+    for source in KERNELS {
+        let kept = |check: &&CheckName| is_kept(args, &test_name(source.name, check));
+        let checks: Vec<CheckName> = runner.checks().iter().filter(kept).cloned().collect();
+        if checks.is_empty() {
+            continue;
+        }
+        let kernel = Kernel::fetch(*source)?;
+        // 6.1 is not 6.12.
+        let rest = kernel.version.strip_prefix(&wanted);
+        let begins = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+        if wanted.is_empty() || wanted == source.name || begins {
+            plans.push(Plan { kernel, checks });
+        }
+    }
+    ensure!(
+        wanted.is_empty() || !plans.is_empty(),
+        "no kernel is called {wanted}, or the filter leaves no check"
+    );
+    Ok(plans)
+}
+
+fn test_name(kernel: &str, check: &CheckName) -> String {
+    format!("{kernel}::{}", check.id)
+}
+
+/// As libtest does it; libtest-mimic would filter only after the boot.
+fn is_kept(args: &Arguments, name: &str) -> bool {
+    let is = |filter: &String| {
+        if args.exact {
+            name == filter
+        } else {
+            name.contains(filter)
+        }
+    };
+    args.filter.as_ref().is_none_or(is) && !args.skip.iter().any(is)
+}
+
+fn boot_all(guest: &Guest, plans: &[Plan], runner: &Runner) -> Result<Vec<Report>> {
+    forget_results(guest)?;
+    let next = Mutex::new(plans.iter().enumerate());
+    let done = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        loop {
+            let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((at, plan)) = taken else {
+                return Ok(());
+            };
+            let report = boot(guest, &plan.kernel, runner, &plan.checks)?;
+            let (name, checks) = (plan.kernel.source.name, plan.checks.len());
+            let retries = report.retries;
+            eprintln!(
+                "{name}: {} ran {checks} checks in {:.1} s, {retries} boots died before START",
+                plan.kernel.version, report.seconds
+            );
+            eprintln!("{name}: {}", capabilities(&report));
+            done.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((at, report));
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..guest.at_once).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker
+                .join()
+                .map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(at, _)| *at);
+    Ok(done.into_iter().map(|(_, report)| report).collect())
+}
+
+/// What it can, and how it refused the rest.
+fn capabilities(report: &Report) -> String {
+    let shown = |(name, found): (&String, &String)| match found.as_str() {
+        "yes" => name.clone(),
+        _ => format!("{name} ({found})"),
+    };
+    let all: Vec<String> = report.capabilities.iter().map(shown).collect();
+    all.join(", ")
+}
+
+/// What has started must come to its end.
+fn ends(report: Option<&Report>) -> Result<(), Failed> {
+    let report = report.ok_or("nothing was booted")?;
+    match &report.died {
+        Some(died) => Err(died.into()),
+        None => Ok(()),
+    }
+}
+
+fn judge(report: Option<&Report>, id: &str) -> Result<(), Failed> {
+    let report = report.ok_or("nothing was booted")?;
+    let check = report.check(id);
+    let check = check.ok_or("the machine died before or in this check: see boot::ends")?;
+    if check.ok {
+        return Ok(());
+    }
+    let lines = |lines: &[String]| lines.iter().map(|line| format!("\n  {line}")).collect();
+    let (said, kernel): (String, String) = (lines(&check.said), lines(&check.kernel));
+    Err(format!(
+        "{}\nobserved: {}\nexpected: {}\nit said:{said}\nthe kernel said:{kernel}\ncapabilities: {}",
+        check.row,
+        check.observed,
+        check.expected,
+        capabilities(report)
+    )
+    .into())
+}
