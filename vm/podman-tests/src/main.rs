@@ -24,7 +24,7 @@ mod kmsg;
 mod report;
 mod stage;
 mod steps;
-#[path = "../../../kernel-tests/src/sys.rs"]
+#[path = "../../../kernel-tests/src/sys/mod.rs"]
 #[allow(dead_code, reason = "kernel-tests uses the rest")]
 mod sys;
 #[path = "../../../kernel-tests/src/fixture/tamper.rs"]
