@@ -13,6 +13,9 @@
 //! ([`guest::Guest::path`]) and a mount namespace of its own, so that nothing
 //! has to be cleaned up. `fixture/` makes repositories and damages them.
 //!
+//! What a section's kernel must be told at boot says `checks::kernel_options`: it
+//! is booted once more for that.
+//!
 //! A new capability is one variant and one line in `probes.rs`.
 
 mod capability;

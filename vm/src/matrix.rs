@@ -1,6 +1,6 @@
 //! The matrix of behaviours by kernel, as Markdown.
 
-use std::{fmt::Write as _, fs};
+use std::{collections::BTreeSet, fmt::Write as _, fs};
 
 use anyhow::{Context as _, Result};
 
@@ -29,6 +29,12 @@ pub fn markdown(reports: &[Report]) -> String {
             ids.push((&check.id, &check.row));
         }
     }
+    // A section may have rows of several boots.
+    let section_of = |id: &str| id.split("::").next().unwrap_or(id).to_owned();
+    let mut sections: Vec<String> = ids.iter().map(|(id, _)| section_of(id)).collect();
+    let mut seen = BTreeSet::new();
+    sections.retain(|section| seen.insert(section.clone()));
+    ids.sort_by_key(|(id, _)| sections.iter().position(|of| *of == section_of(id)));
     let mut section = "";
     for (id, name) in ids {
         let of = id.split("::").next().unwrap_or(id);
