@@ -25,7 +25,7 @@ mod report;
 mod stage;
 mod steps;
 #[path = "../../../kernel-tests/src/sys/mod.rs"]
-#[allow(dead_code, reason = "kernel-tests uses the rest")]
+#[allow(dead_code, unused_imports, reason = "kernel-tests uses the rest")]
 mod sys;
 #[path = "../../../kernel-tests/src/fixture/tamper.rs"]
 #[allow(dead_code, reason = "kernel-tests uses the rest")]
