@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use rustix::{
-    fs::{CWD, Mode, OFlags, XattrFlags, open, setxattr},
+    fs::{CWD, Mode, OFlags, open},
     mount::{OpenTreeFlags, open_tree},
 };
 
@@ -24,8 +24,9 @@ use crate::{
     fixture::{
         composefs::Composefs,
         mounts::{self, Opt, mount_at, new_mount, outcome},
-        selinux, tamper,
+        overlay, selinux, tamper,
         user_namespace::UserNamespace,
+        xattrs,
     },
     guest::Guest,
     sys,
@@ -184,26 +185,14 @@ fn detached_layers(guest: &Guest) -> Result<String> {
 fn two_lowers(guest: &Guest, prepare: impl Fn(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
     let (one, two) = (guest.folder("one")?, guest.folder("two")?);
     prepare(&one, &two)?;
-    let (upper, work, target) = (
-        guest.folder("upper")?,
-        guest.folder("work")?,
-        guest.folder("merged")?,
-    );
-    let lower = format!("{}:{}", one.display(), two.display());
-    let options = [
-        Opt::Text("lowerdir", &lower),
-        Opt::Text("upperdir", &upper.to_string_lossy()),
-        Opt::Text("workdir", &work.to_string_lossy()),
-    ];
-    mount_at("overlay", &options, &target)?;
-    Ok(target)
+    Ok(overlay::container(guest, "merged", &[&one, &two], &[])??)
 }
 
 fn xattr_escapes(guest: &Guest) -> Result<String> {
     let merged = two_lowers(guest, |_, _| Ok(()))?;
     let file = merged.join("file");
     fs::write(&file, "")?;
-    match setxattr(&file, "trusted.overlay.any", b"value", XattrFlags::empty()) {
+    match xattrs::set(&file, "trusted.overlay.any", b"value") {
         Ok(()) => yes(),
         Err(errno) => refused(errno),
     }
@@ -215,11 +204,12 @@ fn xattr_whiteouts(guest: &Guest) -> Result<String> {
             fs::create_dir(folder.join("dir"))?;
             fs::write(folder.join("dir/gone"), "")?;
         }
-        let set = |path: &str, name: &str, value: &[u8]| {
-            setxattr(one.join(path), name, value, XattrFlags::empty())
-        };
-        set("dir", "trusted.overlay.opaque", b"x")?;
-        Ok(set("dir/gone", "trusted.overlay.whiteout", b"")?)
+        xattrs::set(&one.join("dir"), "trusted.overlay.opaque", b"x")?;
+        Ok(xattrs::set(
+            &one.join("dir/gone"),
+            "trusted.overlay.whiteout",
+            b"",
+        )?)
     })?;
     match fs::read_dir(merged.join("dir"))?.count() {
         0 => yes(),

@@ -9,12 +9,14 @@ mod rootless;
 mod selinux;
 mod stack_depth;
 mod verify;
+mod whiteouts;
 
 use crate::{check::Check, probes};
 
 /// Each section's name is part of its tests' names, and a table of the matrix.
 const SECTIONS: &[(&str, &[Check])] = &[
     ("data_only", data_only::CHECKS),
+    ("whiteouts", whiteouts::CHECKS),
     ("stack_depth", stack_depth::CHECKS),
     ("mount", mount::CHECKS),
     ("verify", verify::CHECKS),

@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::llistxattr;
 
 use crate::{
     capability::Capability::DatadirPlus,
@@ -28,6 +27,7 @@ use crate::{
         reading,
         store::Store,
         user_namespace::{FIRST, UserNamespace, as_user},
+        xattrs,
     },
     guest::Guest,
 };
@@ -216,11 +216,13 @@ fn nothing_for_overlays(guest: &Guest) -> Result<String> {
         if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
             found.push(format!("whiteout {}", path.display()));
         }
-        let mut names = [0; 4096];
-        let length = llistxattr(&path, &mut names)?;
-        let names = String::from_utf8_lossy(&names[..length]).into_owned();
-        let names = names.split('\0').filter(|name| name.contains(".overlay."));
-        found.extend(names.map(|name| format!("{name} of {}", path.display())));
+        let mut names = xattrs::names(&path)?;
+        names.retain(|name| name.contains(".overlay."));
+        found.extend(
+            names
+                .iter()
+                .map(|name| format!("{name} of {}", path.display())),
+        );
     }
     if found.is_empty() {
         found.push("none".into());

@@ -6,15 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::{
-    capability::{Capability::OverlayTmpfile, YES},
+    capability::Capability::OverlayTmpfile,
     check::{Check, either, is},
     fixture::{
         composefs::Composefs,
-        mounts::{self, Opt, mount_at, new_mount, outcome},
-        reading,
+        mounts::{self, Opt, new_mount, outcome},
+        overlay, reading,
         store::Store,
     },
     guest::Guest,
@@ -30,18 +30,9 @@ pub const CHECKS: &[Check] = &[
     Check { name: "two_at_once", row: "two mounts of one set at once, one unmounted", observe: two_at_once, expect: |_| is("read; read; read") },
 ];
 
-/// A writable overlay over a folder, as podman makes it, at a new folder.
+/// Mounts a container's overlay over a folder: `yes`, or how it was refused.
 fn container(guest: &Guest, name: &str, lower: &Path) -> Result<String> {
-    let (upper, work) = (
-        guest.folder(&format!("{name}.upper"))?,
-        guest.folder(&format!("{name}.work"))?,
-    );
-    let options = [
-        Opt::Text("lowerdir", &lower.to_string_lossy()),
-        Opt::Text("upperdir", &upper.to_string_lossy()),
-        Opt::Text("workdir", &work.to_string_lossy()),
-    ];
-    Ok(outcome(mount_at("overlay", &options, &guest.folder(name)?)))
+    Ok(outcome(overlay::container(guest, name, &[lower], &[])?))
 }
 
 fn container_on_set(guest: &Guest) -> Result<String> {
@@ -75,16 +66,14 @@ fn container_through_loop(guest: &Guest) -> Result<String> {
 }
 
 /// A writable overlay on an empty folder.
-fn overlay(guest: &Guest) -> Result<PathBuf> {
+fn on_overlay(guest: &Guest) -> Result<PathBuf> {
     let lower = guest.folder("lower")?;
-    let mounted = container(guest, "overlay", &lower)?;
-    ensure!(mounted == YES, "{mounted}");
-    Ok(guest.path("overlay"))
+    Ok(overlay::container(guest, "overlay", &[&lower], &[])??)
 }
 
 fn image_on_overlay(guest: &Guest) -> Result<String> {
     let composefs = Composefs::secure(guest)?;
-    let image = overlay(guest)?.join("image");
+    let image = on_overlay(guest)?.join("image");
     fs::copy(composefs.image(), &image)?;
     let options = [
         Opt::Flag("ro"),
@@ -94,7 +83,7 @@ fn image_on_overlay(guest: &Guest) -> Result<String> {
 }
 
 fn repository_on_overlay(guest: &Guest) -> Result<String> {
-    let repo = overlay(guest)?.join("repo");
+    let repo = on_overlay(guest)?.join("repo");
     let store = Store::unsynced(guest, &repo, &[])?;
     let refused = store.run(&store.sync_args(guest))?.outcome(&["O_TMPFILE"]);
     let store = store.with_options(&["--allow-missing-verity"]);
