@@ -1,6 +1,7 @@
 //! All checks, by section.
 
 mod data_only;
+mod escapes;
 mod filesystem;
 mod idmap;
 mod life;
@@ -17,6 +18,7 @@ use crate::{check::Check, probes};
 const SECTIONS: &[(&str, &[Check])] = &[
     ("data_only", data_only::CHECKS),
     ("whiteouts", whiteouts::CHECKS),
+    ("escapes", escapes::CHECKS),
     ("stack_depth", stack_depth::CHECKS),
     ("mount", mount::CHECKS),
     ("verify", verify::CHECKS),
