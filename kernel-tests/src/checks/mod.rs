@@ -3,6 +3,7 @@
 mod data_only;
 mod escapes;
 mod filesystem;
+mod hostile;
 mod idmap;
 mod life;
 mod mount;
@@ -19,6 +20,7 @@ const SECTIONS: &[(&str, &[Check])] = &[
     ("data_only", data_only::CHECKS),
     ("whiteouts", whiteouts::CHECKS),
     ("escapes", escapes::CHECKS),
+    ("hostile", hostile::CHECKS),
     ("stack_depth", stack_depth::CHECKS),
     ("mount", mount::CHECKS),
     ("verify", verify::CHECKS),
