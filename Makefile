@@ -13,21 +13,29 @@ demo:
 	$(CARGO) build --release
 	scripts/demo target/release/boundstore
 
-# Every default test. The last lines count what ran.
+# Every default test: the program's on this kernel, the checks of all kernels
+# in virtual machines, podman on one of them. The last lines count what ran.
 test:
 	scripts/setup test
+	scripts/setup kernels
 	scripts/fixtures
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(if $(CI),-D warnings)
-	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1; \
-	status=$$?; cat target/test.log; scripts/count target/test.log; exit $$status
+	@status=0; \
+	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1 || status=1; \
+	$(CARGO) test --package vm --lib --test kernels > target/kernels.log 2>&1 || status=1; \
+	KERNEL=6.12 $(CARGO) test --package vm --test podman > target/podman.log 2>&1 || status=1; \
+	cat target/test.log target/kernels.log target/podman.log; \
+	scripts/count target/test.log target/kernels.log target/podman.log; exit $$status
 
-# What takes longer: large layers, more cases for each property, a minute of
-# libFuzzer for each parser.
+# What takes longer: large layers, more cases for each property, podman on all
+# kernels, a minute of libFuzzer for each parser.
 test-long:
 	scripts/setup test
+	scripts/setup kernels
 	scripts/fixtures
 	PROPTEST_CASES=2048 $(CARGO) test --no-fail-fast -- --include-ignored --test-threads=2
+	$(CARGO) test --package vm
 	scripts/fuzz 60
 
 # The VM suite: every check on every kernel, then the matrix of what they did.
