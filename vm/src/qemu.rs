@@ -65,13 +65,16 @@ impl Machine<'_> {
             command.args(["-accel", "kvm", "-cpu", "host"]);
         } else {
             // cmpxchg16b of QEMU before 8.0 destroys flags now and then, and
-            // with them a third of the boots of 6.12.
-            command.args(["-accel", "tcg,thread=multi", "-cpu", "max,-cx16"]);
+            // with them a third of the boots of 6.12. Programs that find AVX
+            // use it, which is slow where it is emulated.
+            command.args(["-accel", "tcg,thread=multi"]);
+            command.args(["-cpu", "max,-cx16,-avx,-avx2"]);
         }
         command
             .env("TMPDIR", self.work)
             .args(["-m", &self.guest.mebibytes.to_string()])
-            .args(["-smp", "2", "-nic", "none", "-no-reboot"])
+            .args(["-smp", &self.guest.processors.to_string()])
+            .args(["-nic", "none", "-no-reboot"])
             .args(["-nodefaults", "-display", "none"])
             .arg("-kernel")
             .arg(self.kernel)

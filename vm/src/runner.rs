@@ -32,6 +32,8 @@ pub struct CheckName {
     pub row: String,
     /// What the kernel must be told at boot for it; mostly nothing.
     pub kernel_options: String,
+    /// Whether one kernel is enough: what it is about does not hang on them.
+    pub once: bool,
 }
 
 impl CheckName {
@@ -41,6 +43,7 @@ impl CheckName {
             id: fields.next()?,
             row: fields.next()?,
             kernel_options: fields.next().unwrap_or_default(),
+            once: fields.next().as_deref() == Some("once"),
         })
     }
 }

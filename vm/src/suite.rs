@@ -4,7 +4,8 @@
 //! [KERNEL=6.12] cargo test -p vm --test kernels -- [FILTER]
 //! ```
 //! `KERNEL` is a name of the table or the beginning of a version. Each kernel
-//! boots once, with the checks that the filter leaves of it.
+//! boots once, with the checks that the filter leaves of it. Without `KERNEL`
+//! checks marked `once` run on one kernel only.
 
 use std::{
     env,
@@ -17,6 +18,9 @@ use anyhow::{Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{CheckName, Guest, KERNELS, Kernel, Report, Runner, boot::boot, forget_results};
+
+/// The kernel that runs what need not run on all of them.
+const WHOLE: &str = "6.12";
 
 /// A kernel and what is to run on it.
 struct Plan {
@@ -61,7 +65,10 @@ fn plans(args: &Arguments, runner: &Runner) -> Result<Vec<Plan>> {
     let wanted = env::var("KERNEL").unwrap_or_default();
     let mut plans = Vec::new();
     for source in KERNELS {
-        let kept = |check: &&CheckName| is_kept(args, &test_name(source.name, check));
+        let whole = !wanted.is_empty() || source.name == WHOLE;
+        let kept = |check: &&CheckName| {
+            is_kept(args, &test_name(source.name, check)) && (whole || !check.once)
+        };
         let checks: Vec<CheckName> = runner.checks().iter().filter(kept).cloned().collect();
         if checks.is_empty() {
             continue;

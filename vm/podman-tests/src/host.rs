@@ -80,7 +80,7 @@ impl Host {
     /// Shows a deployment's set, and only it, as far as the kernel can.
     #[track_caller]
     pub fn show(&self, deployment: &str) {
-        if mount_options().is_some() {
+        if mounted().is_some() {
             self.exits(0, "umount --lazy");
         }
         let allow = if self.requires_verity {
@@ -102,13 +102,24 @@ pub fn objects() -> impl Iterator<Item = PathBuf> {
     entries(Path::new(REPO).join("objects")).flat_map(entries)
 }
 
-/// The options of what is mounted at the store, if anything is.
-pub fn mount_options() -> Option<String> {
+/// The type of the filesystem at the store, where one is mounted.
+pub fn mounted() -> Option<String> {
+    let line = mount_line()?;
+    let (_, filesystem) = line.split_once(" - ")?;
+    filesystem.split(' ').next().map(str::to_owned)
+}
+
+/// The options of what is mounted at the store.
+pub fn mount_options() -> String {
+    let line = mount_line().expect("nothing is mounted");
+    line.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+fn mount_line() -> Option<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = table
-        .lines()
-        .rfind(|line| line.split(' ').nth(4) == Some(STORE))?;
-    Some(line.rsplit(' ').next().unwrap_or_default().to_owned())
+    let mut lines = table.lines().rev();
+    let line = lines.find(|line| line.split(' ').nth(4) == Some(STORE))?;
+    Some(line.to_owned())
 }
 
 /// Asks the kernel without `boundstore`.

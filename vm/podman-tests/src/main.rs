@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
         Some("--list") => {
             for step in steps::all() {
-                println!("{}\t{}", step.id, step.row);
+                // The third field is for what the kernel must be told.
+                let once = if step.once { "once" } else { "" };
+                println!("{}\t{}\t\t{once}", step.id, step.row);
             }
             ExitCode::SUCCESS
         }

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::Write,
+    num::NonZero,
     panic::{AssertUnwindSafe, catch_unwind, set_hook},
     path::Path,
     process::ExitCode,
@@ -27,9 +28,6 @@ use crate::{
     steps::{self, Seen, Step},
     sys,
 };
-
-/// As many as the machine has processors: a podman waits much.
-const AT_ONCE: usize = 2;
 
 thread_local! {
     /// What this thread said when it panicked.
@@ -69,10 +67,11 @@ fn run_steps() {
         .into_iter()
         .filter(|s| s.always || is_wanted(s))
         .collect();
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     for group in steps.chunk_by(|a, b| a.together && b.together) {
         let next = AtomicUsize::new(0);
         thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(group.len()) {
+            for _ in 0..at_once.min(group.len()) {
                 scope.spawn(|| {
                     while let Some(step) = group.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let line = run_one(step, &host);

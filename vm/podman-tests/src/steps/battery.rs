@@ -8,12 +8,27 @@ use crate::{
     host::{Host, STORE, V1},
 };
 
+/// What podman asks of the kernel: reads, writes and copies through a container's
+/// overlay on ours. The rest is between podman and the files of the store.
+const EVERYWHERE: &[&str] = &[
+    "images",
+    "run",
+    "run that writes",
+    "create and mount",
+    "diff",
+    "image diff",
+    "save as docker-archive",
+    "commit",
+    "build FROM",
+];
+
 /// All of it.
 pub fn steps() -> impl Iterator<Item = Step> {
     STEPS.iter().map(|step| Step {
         id: format!("podman::battery::{}", rust_name(step.0)),
         row: format!("podman: {}", step.0),
         always: false,
+        once: !EVERYWHERE.contains(&step.0),
         together: true,
         run: Box::new(move |host| {
             battery(host).step(step);

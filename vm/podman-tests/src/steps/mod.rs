@@ -15,6 +15,8 @@ pub struct Step {
     pub row: String,
     /// Whether the steps after it need it.
     pub always: bool,
+    /// Whether one kernel is enough.
+    pub once: bool,
     /// Whether it can run beside its neighbours.
     pub together: bool,
     /// Does it. A panic is a failure.
@@ -53,6 +55,7 @@ pub fn all() -> Vec<Step> {
         id: format!("podman::{id}"),
         row: row.to_owned(),
         always,
+        once: false,
         together: false,
         run: Box::new(run),
     };
