@@ -19,7 +19,7 @@ pub struct Guest {
     pub(crate) results: &'static str,
     /// Memory.
     pub(crate) mebibytes: u32,
-    /// Processors of a machine.
+    /// Processors of a machine, where it is not the only one.
     pub(crate) processors: u32,
     /// Machines at a time.
     pub(crate) at_once: usize,
@@ -60,7 +60,7 @@ pub const PODMAN_TESTS: Guest = Guest {
     at_once: 3,
     // systemd starts; on an idle machine it takes 15 s.
     start_limit: Duration::from_secs(240),
-    limit: Duration::from_secs(1200),
+    limit: Duration::from_secs(1800),
     // Nothing but the service and what every service needs. A pristine disk
     // would otherwise be set up as at a first boot.
     append: "mitigations=off systemd.unit=podman-tests.service \

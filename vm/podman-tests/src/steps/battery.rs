@@ -11,12 +11,10 @@ use crate::{
 /// What podman asks of the kernel: reads, writes and copies through a container's
 /// overlay on ours. The rest is between podman and the files of the store.
 const EVERYWHERE: &[&str] = &[
-    "images",
     "run",
     "run that writes",
     "create and mount",
     "diff",
-    "image diff",
     "save as docker-archive",
     "commit",
     "build FROM",
