@@ -10,10 +10,7 @@ use super::{
     output::count,
 };
 use crate::{
-    deployment::{
-        ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, store_label,
-        umount as unmount,
-    },
+    deployment::{ExposeError, Mounter, exposed_at, mount_empty, store_label, umount as unmount},
     repo::{DeploymentId, RepoView},
 };
 
@@ -56,19 +53,14 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
     let target = &args.target;
     let mounted = RepoView::open(&global.repo())
         .map_err(ExposeError::from)
-        .and_then(|view| {
-            let (set, mounted) = mounter.mount(&view, &args.deployment, target)?;
-            let exposed = exposed_at(target).map_err(ExposeError::from)?;
-            let checked = matches!(exposed, Some(Exposed::Set { verity: true, .. }));
-            Ok((set, mounted, checked))
-        });
+        .and_then(|view| mounter.mount(&view, &args.deployment, target));
     let output = global.output();
     match mounted {
-        Ok((set, mounted, checked)) => {
-            if !checked {
+        Ok(mounted) => {
+            if !mounted.verity {
                 output.warn("mounted without fs-verity: nothing checks what containers read");
             }
-            let already = mounted == Mounted::Already;
+            let (set, already) = (&mounted.set, mounted.already);
             let result = json!({
                 "deployment": args.deployment, "target": target,
                 "set_image": set.set_image, "images": set.images.len(), "already": already,

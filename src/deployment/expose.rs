@@ -85,13 +85,15 @@ pub enum Exposed {
     Empty,
 }
 
-/// What [`Mounter::mount`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mounted {
-    /// The set is there now.
-    Now,
-    /// The set was there already.
-    Already,
+/// What is mounted after [`Mounter::mount`].
+#[derive(Debug, Clone)]
+pub struct Mounted {
+    /// The deployment's set.
+    pub set: SetRecord,
+    /// Whether it was there already.
+    pub already: bool,
+    /// Whether the kernel checks each object.
+    pub verity: bool,
 }
 
 /// `EINVAL`, the same number on every architecture.
@@ -112,17 +114,21 @@ impl Mounter {
         view: &RepoView,
         deployment: &DeploymentId,
         target: &Path,
-    ) -> Result<(SetRecord, Mounted), ExposeError> {
+    ) -> Result<Mounted, ExposeError> {
         let set = view
             .set(deployment)?
             .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
         if !target.is_dir() {
             return Err(ExposeError::NoDirectory(target.to_owned()));
         }
-        if let Some(Exposed::Set { set_image, .. }) = exposed_at(target)?
+        if let Some(Exposed::Set { set_image, verity }) = exposed_at(target)?
             && set_image == set.set_image
         {
-            return Ok((set, Mounted::Already));
+            return Ok(Mounted {
+                set,
+                already: true,
+                verity,
+            });
         }
         if !view.is_secure() && !self.allow_missing_verity {
             return Err(ExposeError::MissingVerity(view.path().to_owned()));
@@ -134,13 +140,22 @@ impl Mounter {
             set_image: set.set_image,
             source,
         };
-        let mount = self.assemble(view, &set.set_image)?;
+        let (mount, verity) = self.assemble(view, &set.set_image)?;
         read_once(&mount, &set)?;
         sys::attach(&mount, target).map_err(failed)?;
-        Ok((set, Mounted::Now))
+        Ok(Mounted {
+            set,
+            already: false,
+            verity,
+        })
     }
 
-    fn assemble(&self, view: &RepoView, set_image: &ObjectId) -> Result<OwnedFd, ExposeError> {
+    /// The detached mount, and whether the kernel checks what is read from it.
+    fn assemble(
+        &self,
+        view: &RepoView,
+        set_image: &ObjectId,
+    ) -> Result<(OwnedFd, bool), ExposeError> {
         let failed = |source| ExposeError::Mount {
             set_image: *set_image,
             source,
@@ -151,14 +166,15 @@ impl Mounter {
         // each try needs its own.
         let overlay = |through_loop, require_verity| {
             let metadata = sys::mount_erofs(&image, through_loop)?;
-            sys::mount_overlay(&Overlay {
+            let mount = sys::mount_overlay(&Overlay {
                 metadata: metadata.as_fd(),
                 objects: objects.as_fd(),
                 require_verity,
                 source: format!("{SOURCE}{set_image}"),
                 context: self.context.clone(),
                 run_dir: &self.run_dir,
-            })
+            })?;
+            Ok((mount, require_verity))
         };
         let checked = |through_loop| match overlay(through_loop, view.is_secure()) {
             Err(MountError::NoVerityRequire(_)) if self.allow_missing_verity => {
