@@ -172,6 +172,7 @@ impl Split<'_> {
         let mut reader = TarReader::new();
         let mut number = 0;
         let mut metadata_bytes = 0;
+        let max_bytes = self.limits.max_entries.saturating_mul(METADATA_PER_ENTRY);
         while let Some(entry) = reader.next_entry(self).map_err(bad)? {
             if number == self.limits.max_entries {
                 let max_entries = self.limits.max_entries;
@@ -181,7 +182,6 @@ impl Split<'_> {
                 });
             }
             metadata_bytes += entry.metadata_bytes();
-            let max_bytes = self.limits.max_entries.saturating_mul(METADATA_PER_ENTRY);
             if metadata_bytes > max_bytes {
                 return Err(ImportError::TooMuchMetadata { diff_id, max_bytes });
             }
