@@ -17,8 +17,7 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use host::Host;
-use layout::{LayerBlob, Layout};
-use serde_json::json;
+use layout::{LayerBlob, Layout, StoredBlob};
 use sha2::{Digest, Sha256};
 
 const MIB: u64 = 1 << 20;
@@ -114,24 +113,13 @@ fn one_large_file(directory: &Path, size: u64) -> String {
     blob.flush().unwrap();
     let blob_size = fs::metadata(&blob_path).unwrap().len();
     fs::rename(&blob_path, layout.blob_path(&digest)).unwrap();
-    let config = json!({
-        "architecture": "amd64", "os": "linux",
-        "rootfs": { "type": "layers", "diff_ids": [diff_id] },
-    });
-    let config = serde_json::to_vec(&config).unwrap();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": layout.blob(&config), "size": config.len(),
-        },
-        "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-            "digest": digest, "size": blob_size,
-        }],
-    });
-    layout.manifest("1", &serde_json::to_vec(&manifest).unwrap());
+    let blob = StoredBlob {
+        digest,
+        size: blob_size,
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
+        diff_id,
+    };
+    layout.image_of_stored("1", &[blob]);
     layout.arg("localhost/large:1", "1")
 }
 

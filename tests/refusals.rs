@@ -7,7 +7,7 @@ mod common;
 #[path = "common/layout.rs"]
 mod layout;
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use common::{Scratch, boundstore::Boundstore, describe, output, ready, text};
 use layout::{LayerBlob, Layout, content, tar};
@@ -18,6 +18,23 @@ fn app(scratch: &Scratch) -> String {
     let layer = LayerBlob::gzip(&tar(&[("etc/", b""), ("etc/name", &content(7, 3000))]));
     layout.image("1", &[layer]);
     layout.arg("localhost/app:1", "1")
+}
+
+/// A sync of `image` into a repository at `repo`, with fs-verity, that must
+/// exit with `code`; what it says on stderr.
+#[track_caller]
+fn refused(repo: &Path, image: &str, code: i32) -> String {
+    let mut sync = Command::new(env!("CARGO_BIN_EXE_boundstore"));
+    sync.arg("--repo").arg(repo);
+    sync.args(["sync", "--deployment", "d", "--image", image]);
+    let found = output(&mut sync);
+    assert_eq!(
+        found.status.code(),
+        Some(code),
+        "{}",
+        describe(&sync, &found)
+    );
+    String::from_utf8(found.stderr).unwrap()
 }
 
 #[test]
@@ -33,12 +50,7 @@ fn no_repository_is_made_where_fs_verity_is_missing() {
             .args(["-t", "tmpfs", "tmpfs"])
             .arg(&tmpfs),
     );
-    let mut sync = Command::new(env!("CARGO_BIN_EXE_boundstore"));
-    sync.arg("--repo").arg(tmpfs.join("repo"));
-    sync.args(["sync", "--deployment", "d", "--image", &image]);
-    let found = output(&mut sync);
-    assert_eq!(found.status.code(), Some(5), "{}", describe(&sync, &found));
-    let said = String::from_utf8_lossy(&found.stderr);
+    let said = refused(&tmpfs.join("repo"), &image, 5);
     assert!(said.contains("--allow-missing-verity"), "{said}");
     assert_eq!(fs::read_dir(&tmpfs).unwrap().count(), 0);
 }
@@ -49,12 +61,7 @@ fn a_repository_that_cannot_be_made_says_why() {
     let scratch = Scratch::new();
     let image = app(&scratch);
     fs::write(scratch.join("file"), "").unwrap();
-    let mut sync = Command::new(env!("CARGO_BIN_EXE_boundstore"));
-    sync.arg("--repo").arg(scratch.join("file/repo"));
-    sync.args(["sync", "--deployment", "d", "--image", &image]);
-    let found = output(&mut sync);
-    assert_eq!(found.status.code(), Some(1), "{}", describe(&sync, &found));
-    let said = String::from_utf8_lossy(&found.stderr);
+    let said = refused(&scratch.join("file/repo"), &image, 1);
     assert!(said.contains("Not a directory"), "{said}");
     assert!(!said.contains("verity"), "{said}");
 }

@@ -29,6 +29,14 @@ pub struct LayerBlob {
     pub diff_id: String,
 }
 
+/// A layer whose blob is in a layout, too large to be held.
+pub struct StoredBlob {
+    pub digest: String,
+    pub size: u64,
+    pub media_type: &'static str,
+    pub diff_id: String,
+}
+
 impl LayerBlob {
     pub fn plain(tar: &[u8]) -> Self {
         let media_type = "application/vnd.oci.image.layer.v1.tar";
@@ -84,6 +92,20 @@ impl Layout {
 
     /// Adds an image under a ref name; gives its manifest's digest.
     pub fn image(&mut self, reference: &str, layers: &[LayerBlob]) -> String {
+        let stored: Vec<StoredBlob> = layers
+            .iter()
+            .map(|layer| StoredBlob {
+                digest: self.blob(&layer.blob),
+                size: layer.blob.len() as u64,
+                media_type: layer.media_type,
+                diff_id: layer.diff_id.clone(),
+            })
+            .collect();
+        self.image_of_stored(reference, &stored)
+    }
+
+    /// The same, of layers whose blobs lie here already.
+    pub fn image_of_stored(&mut self, reference: &str, layers: &[StoredBlob]) -> String {
         let diff_ids: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
         let config = json!({
             "created": "2024-01-01T00:00:00Z", "architecture": "amd64", "os": "linux",
@@ -94,8 +116,8 @@ impl Layout {
         let layers: Vec<Value> = layers
             .iter()
             .map(|layer| {
-                let digest = self.blob(&layer.blob);
-                json!({ "mediaType": layer.media_type, "digest": digest, "size": layer.blob.len() })
+                let (digest, size) = (&layer.digest, layer.size);
+                json!({ "mediaType": layer.media_type, "digest": digest, "size": size })
             })
             .collect();
         let manifest = json!({
