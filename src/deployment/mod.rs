@@ -1,6 +1,7 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
 mod expose;
+pub mod host;
 mod label;
 mod status;
 mod sync;

@@ -1,0 +1,110 @@
+//! The deployments of a host: which there are, and how each stands to the next
+//! boot. Read from files alone, no subprocess.
+//!
+//! Whoever acts on a deployment takes it from a [`Host`]; a host without
+//! deployments of its own (CI caches, HPC) has none, and ids are given by hand.
+
+use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
+
+use serde::Serialize;
+
+use crate::{
+    error::PathError,
+    repo::{DeploymentId, RepoError},
+};
+
+/// What makes a host's deployments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// ostree: ids are `<stateroot>-<checksum>.<serial>`.
+    Ostree,
+    /// bootc's composefs backend: ids are the fs-verity digest of the root's
+    /// EROFS image.
+    Composefs,
+}
+
+/// One deployment, and its roles. Several can hold at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deployment {
+    /// Its id.
+    pub id: DeploymentId,
+    /// What runs now.
+    pub booted: bool,
+    /// Prepared to be the next boot, but not yet in the boot loader.
+    pub staged: bool,
+    /// What the boot loader would fall back to.
+    pub rollback: bool,
+    /// Kept by its owner's wish.
+    pub pinned: bool,
+    /// What a soft reboot would go to.
+    pub soft_reboot_target: bool,
+    /// Staged, and held back from becoming the next boot.
+    pub finalization_locked: bool,
+}
+
+/// The deployments of a host.
+pub trait Host: Debug {
+    /// What makes them.
+    fn backend(&self) -> Backend;
+
+    /// All of them, in the order of the boot menu, a staged one first.
+    ///
+    /// # Errors
+    /// A file that says so is there and cannot be understood. A deployment
+    /// that cannot be told is an error, never left out: garbage collection
+    /// takes what is not listed.
+    fn deployments(&self) -> Result<Vec<Deployment>, HostError>;
+
+    /// Opens a deployment's root file tree, of a staged one too.
+    ///
+    /// # Errors
+    /// [`HostError::Unknown`], or it cannot be opened or mounted.
+    fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError>;
+
+    /// Holds the staged deployment back from becoming the next boot, or lets it.
+    /// Changes nothing where `id` is not the staged one any more.
+    ///
+    /// # Errors
+    /// [`HostError::NotStaged`], or the file could not be changed.
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError>;
+
+    /// Whether an id has the form of this host's own: all others are given by hand.
+    fn is_own(&self, id: &DeploymentId) -> bool;
+}
+
+/// Where a host's files are, so that any file tree can stand for one.
+#[derive(Debug, Clone)]
+pub struct HostPaths {
+    /// The root of the running system: `/`.
+    pub root: PathBuf,
+    /// The physical root: `/sysroot`.
+    pub sysroot: PathBuf,
+    /// The composefs repository.
+    pub repo: PathBuf,
+}
+
+/// Why a host's deployments are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// There is no such deployment.
+    #[error("this host has no deployment {0}: `boundstore status` lists those it has")]
+    Unknown(DeploymentId),
+    /// It is not the staged one (any more).
+    #[error("deployment {0} is not staged")]
+    NotStaged(DeploymentId),
+    /// A file that tells of deployments is not understood.
+    #[error("{} cannot be understood: {found}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A file could not be handled.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The composefs repository could not be read.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
