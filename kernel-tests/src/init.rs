@@ -13,14 +13,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::{
     mount::{MountFlags, mount},
-    system::{RebootCommand, finit_module, reboot, uname},
+    system::{RebootCommand, reboot, uname},
 };
 use serde_json::json;
 
 use crate::{
     capability::Capabilities,
     check::{Check, Expected},
-    checks,
+    checks, early,
     guest::{CAPABILITIES, STORE},
     kmsg::Kmsg,
     probes, sys,
@@ -88,35 +88,16 @@ fn guest() -> Result<u8> {
 }
 
 fn set_up() -> Result<()> {
-    let none = c"";
-    for (filesystem, target) in [
-        ("devtmpfs", "/dev"),
-        ("proc", "/proc"),
-        ("sysfs", "/sys"),
-        ("tmpfs", "/run"),
-        ("tmpfs", "/tmp"),
-    ] {
-        mount(filesystem, target, filesystem, MountFlags::empty(), none)
-            .with_context(|| format!("mount {target}"))?;
-    }
-    let mut modules: Vec<_> = fs::read_dir("/modules")
-        .context("read /modules")?
-        .collect::<Result<_, _>>()?;
-    modules.sort_by_key(|module| module.file_name());
-    for module in modules {
-        let file = File::open(module.path())?;
-        if let Err(errno) = finit_module(&file, none, 0) {
-            // The probes will say what comes of it.
-            eprintln!("kernel-tests: load {}: {errno}", module.path().display());
-        }
-    }
+    early::mount_all(&early::KERNELS)?;
+    early::mount_all(&[("tmpfs", "/run"), ("tmpfs", "/tmp")])?;
+    early::load_modules()?;
     fs::create_dir_all(STORE)?;
     mount(
         crate::fixture::disk::find("store")?,
         STORE,
         "ext4",
         MountFlags::empty(),
-        none,
+        c"",
     )
     .context("mount the store's disk")?;
     // Images from folders are taken only where a policy says so.

@@ -21,6 +21,7 @@
 mod capability;
 mod check;
 mod checks;
+mod early;
 mod errno;
 mod fixture;
 mod guest;

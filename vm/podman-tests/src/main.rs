@@ -18,6 +18,8 @@
 mod common;
 #[path = "../../../kernel-tests/src/fixture/disk.rs"]
 mod disk;
+#[path = "../../../kernel-tests/src/early.rs"]
+mod early;
 mod host;
 #[path = "../../../kernel-tests/src/kmsg.rs"]
 mod kmsg;

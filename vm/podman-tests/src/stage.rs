@@ -1,7 +1,7 @@
 //! PID 1 of the initramfs: from modules to the systemd of the root filesystem.
 
 use std::{
-    fs::{self, File},
+    fs,
     os::unix::process::CommandExt,
     process::{Command, ExitCode},
 };
@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result};
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount, mount_move, unmount},
     process::{chdir, chroot},
-    system::{RebootCommand, finit_module, reboot},
+    system::{RebootCommand, reboot},
 };
 
-use crate::disk;
+use crate::{disk, early};
 
 /// Where this program, `boundstore` and the images are in the guest.
 pub const INPUT: &str = "/mnt";
@@ -30,25 +30,13 @@ pub fn start() -> ExitCode {
 }
 
 fn switch_root() -> Result<std::convert::Infallible> {
-    let none = c"";
-    for (filesystem, target) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
-        mount(filesystem, target, filesystem, MountFlags::empty(), none)
-            .with_context(|| format!("mount {target}"))?;
-    }
-    let mut modules: Vec<_> = fs::read_dir("/modules")
-        .context("read /modules")?
-        .collect::<Result<_, _>>()?;
-    modules.sort_by_key(fs::DirEntry::file_name);
-    for module in modules {
-        if let Err(errno) = finit_module(&File::open(module.path())?, none, 0) {
-            eprintln!("podman-tests: load {}: {errno}", module.path().display());
-        }
-    }
+    early::mount_all(&early::KERNELS)?;
+    early::load_modules()?;
     let (root, input) = (disk::find("root")?, disk::find("input")?);
     fs::create_dir_all(ROOT)?;
-    mount(&root, ROOT, "ext4", MountFlags::empty(), none).context("mount the root disk")?;
+    mount(&root, ROOT, "ext4", MountFlags::empty(), c"").context("mount the root disk")?;
     let at = format!("{ROOT}{INPUT}");
-    mount(&input, at, "ext4", MountFlags::RDONLY, none).context("mount the input disk")?;
+    mount(&input, at, "ext4", MountFlags::RDONLY, c"").context("mount the input disk")?;
     // systemd takes a /run that is there already.
     let run = format!("{ROOT}/run");
     mount("tmpfs", &run, "tmpfs", MountFlags::empty(), c"mode=0755").context("mount /run")?;
@@ -56,7 +44,7 @@ fn switch_root() -> Result<std::convert::Infallible> {
     fs::create_dir_all(&units)?;
     fs::write(format!("{units}/podman-tests.service"), UNIT)?;
 
-    for target in ["/dev", "/proc", "/sys"] {
+    for (_, target) in early::KERNELS {
         unmount(target, UnmountFlags::DETACH).with_context(|| format!("unmount {target}"))?;
     }
     chdir(ROOT)?;
