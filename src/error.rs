@@ -45,3 +45,14 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
         })
     }
 }
+
+/// An error and its causes in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -25,7 +25,7 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let repo = Repo::open(&global.repo(), Repo::LOCK_LIMIT)?;
     let id = &args.deployment;
-    for deployment in status(repo.view(), Some(id))?.deployments {
+    for deployment in status(&global.repo(), None, Some(std::slice::from_ref(id)))?.deployments {
         if let Some(target) = deployment.mounted_at.first() {
             // Another deployment with the same set keeps its objects.
             let set = deployment.set.map(|set| set.set_image);

@@ -1,13 +1,18 @@
 //! `boundstore status`
 
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
 use super::{
     Global,
     failure::{Exit, Failure},
     output::bytes,
 };
 use crate::{
-    deployment::{Status, status},
-    repo::{DeploymentId, RepoView},
+    deployment::{DeploymentStatus, Status, status},
+    repo::DeploymentId,
 };
 
 #[derive(Debug, clap::Args)]
@@ -16,19 +21,34 @@ pub(super) struct Args {
     /// Only this deployment
     #[arg(long, value_name = "ID")]
     deployment: Option<DeploymentId>,
+    /// Wait until all is well, at most this long
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
 }
 
+/// Looking costs a few milliseconds.
+const PAUSE: Duration = Duration::from_millis(250);
+
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
-    let view = RepoView::open(&global.repo())?;
-    let status = status(&view, args.deployment.as_ref())?;
-    global
-        .output()
-        .result("status", &status, || human(&status))?;
-    let healthy = status
-        .deployments
-        .iter()
-        .all(|deployment| deployment.is_healthy());
-    Ok(if healthy { Exit::Done } else { Exit::Unhealthy })
+    let limit = Duration::from_secs(args.wait.unwrap_or(0));
+    let begun = Instant::now();
+    loop {
+        let looked = look(global, args);
+        let well = looked.as_ref().is_ok_and(Status::is_healthy);
+        if !well && begun.elapsed() < limit {
+            sleep(PAUSE.min(limit - begun.elapsed().min(limit)));
+            continue;
+        }
+        let status = looked?;
+        let output = global.output();
+        output.result("status", &status, || human(&status))?;
+        return Ok(if well { Exit::Done } else { Exit::Unhealthy });
+    }
+}
+
+fn look(global: &Global, args: &Args) -> Result<Status, Failure> {
+    let only = args.deployment.as_ref().map(std::slice::from_ref);
+    Ok(status(&global.repo(), None, only)?)
 }
 
 fn human(status: &Status) -> String {
@@ -38,23 +58,41 @@ fn human(status: &Status) -> String {
         "no fs-verity"
     };
     let mut text = format!("repository {} ({verity})\n", status.repository.display());
+    for problem in &status.problems {
+        text += &format!("Problem: {problem}\n");
+    }
     if status.deployments.is_empty() {
         text += "no deployment has a set: run `boundstore sync`\n";
     }
     for deployment in &status.deployments {
-        text += &format!("\ndeployment {}\n", deployment.id);
-        if let Some(set) = &deployment.set {
-            let size = bytes(set.set_image_bytes);
-            text += &format!("  set image {} ({size})\n", set.set_image);
-            for image in &set.images {
-                let (name, digest) = (&image.name, &image.manifest_digest);
-                text += &format!("  {name}  {digest}  {}\n", bytes(image.bytes));
-            }
+        text += &human_deployment(deployment);
+    }
+    text
+}
+
+fn human_deployment(deployment: &DeploymentStatus) -> String {
+    let roles: Vec<&str> = deployment
+        .roles
+        .iter()
+        .filter_map(|role| role.word())
+        .collect();
+    let roles = match roles.join(", ") {
+        roles if roles.is_empty() => roles,
+        roles => format!(" ({roles})"),
+    };
+    let mut text = format!("\ndeployment {}{roles}\n", deployment.id);
+    if let Some(set) = &deployment.set {
+        let size = bytes(set.set_image_bytes);
+        text += &format!("  set image {} ({size})\n", set.set_image);
+        for image in &set.images {
+            let (name, digest) = (&image.name, &image.manifest_digest);
+            text += &format!("  {name}  {digest}  {}\n", bytes(image.bytes));
         }
-        for condition in &deployment.conditions {
-            let mark = if condition.status { "yes" } else { "no" };
-            text += &format!("  {:<9} {mark:<4} {}\n", condition.kind, condition.message);
-        }
+    }
+    for condition in &deployment.conditions {
+        let mark = if condition.status { "yes" } else { "no" };
+        let kind = format!("{:?}", condition.kind);
+        text += &format!("  {kind:<14} {mark:<4} {}\n", condition.message);
     }
     text
 }

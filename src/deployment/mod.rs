@@ -8,5 +8,5 @@ mod sync;
 
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use label::store_label;
-pub use status::{Condition, DeploymentStatus, Status, status};
+pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};
 pub use sync::{SyncError, SyncEvent, Synced, Syncer};

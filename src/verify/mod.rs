@@ -25,6 +25,7 @@ use serde::Serialize;
 pub use usage::Usage;
 
 use crate::{
+    error::with_causes,
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
 };
@@ -84,16 +85,6 @@ impl Verified {
         let mut deployments = self.deployments.iter();
         deployments.all(|deployment| deployment.problems.is_empty())
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Checks the sets of all deployments, or of one. `progress` is told how many

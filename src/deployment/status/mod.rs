@@ -1,0 +1,262 @@
+//! How things stand, from files alone: no lock, no subprocess.
+
+mod conditions;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    expose::{Exposed, SOURCE, exposed_in},
+    host::{Backend, Deployment, Host},
+};
+use crate::{
+    error::{PathError, with_causes},
+    repo::{DeploymentId, RepoError, RepoView, SetRecord},
+    sys,
+};
+
+/// How all deployments stand.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Where the repository is.
+    pub repository: PathBuf,
+    /// Whether its objects have fs-verity.
+    pub secure: bool,
+    /// What makes the host's deployments; without it ids are given by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<Backend>,
+    /// What is wrong with the host as a whole.
+    pub problems: Vec<String>,
+    /// Each deployment of the host, in the order of its boot menu, then each
+    /// other that has a set.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// How one deployment stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeploymentStatus {
+    /// Its id.
+    pub id: DeploymentId,
+    /// What it is to the host.
+    pub roles: Vec<Role>,
+    /// Its set, where it can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<SetRecord>,
+    /// Where its set is mounted.
+    pub mounted_at: Vec<PathBuf>,
+    /// What holds of it, in the manner of Kubernetes.
+    pub conditions: Vec<Condition>,
+}
+
+/// What a deployment is to its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// What runs now.
+    Booted,
+    /// Prepared to be the next boot.
+    Staged,
+    /// What the boot loader would fall back to.
+    Rollback,
+    /// Kept by its owner's wish.
+    Pinned,
+    /// What a soft reboot would go to.
+    SoftRebootTarget,
+    /// The host has it, without any of the other roles.
+    Other,
+    /// Named by hand.
+    Manual,
+    /// Of the form of the host's own ids, but the host has it no more.
+    Gone,
+}
+
+impl Role {
+    /// The word for people; those of all hosts without deployments need none.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Booted => Some("booted"),
+            Self::Staged => Some("staged"),
+            Self::Rollback => Some("rollback"),
+            Self::Pinned => Some("pinned"),
+            Self::SoftRebootTarget => Some("soft reboot target"),
+            Self::Gone => Some("gone"),
+            Self::Other | Self::Manual => None,
+        }
+    }
+}
+
+/// One thing that holds of a deployment, or does not.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+pub struct Condition {
+    /// What is told of.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// Whether it holds.
+    pub status: bool,
+    /// One word for machines.
+    pub reason: &'static str,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// What can hold of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Kind {
+    /// Its set is there.
+    Present,
+    /// Its set is mounted somewhere.
+    Mounted,
+    /// The kernel checks every byte that is read of its set.
+    Verified,
+    /// It is held back from becoming the next boot.
+    Locked,
+    /// A rollback would boot it without its images.
+    UnsafeRollback,
+}
+
+impl Condition {
+    /// Whether somebody has to do something. Not being mounted is nothing
+    /// wrong, nor is being locked.
+    pub fn is_bad(&self) -> bool {
+        match self.kind {
+            Kind::Present => !self.status,
+            Kind::UnsafeRollback => self.status,
+            Kind::Mounted | Kind::Verified | Kind::Locked => false,
+        }
+    }
+}
+
+impl Status {
+    /// Whether nothing is wrong with any deployment, nor with the host.
+    pub fn is_healthy(&self) -> bool {
+        let mut conditions = self.deployments.iter().flat_map(|one| &one.conditions);
+        self.problems.is_empty() && !conditions.any(Condition::is_bad)
+    }
+}
+
+/// Looks at all deployments, or at those of `only`.
+///
+/// # Errors
+/// There is no repository and no deployment of the host either; the mount
+/// table cannot be read. A damaged set is no error but a condition, a host
+/// whose deployments cannot be told a problem.
+pub fn status(
+    repo: &Path,
+    host: Option<&dyn Host>,
+    only: Option<&[DeploymentId]>,
+) -> Result<Status, RepoError> {
+    let mut problems = Vec::new();
+    let deployments = host.map_or(Ok(Vec::new()), Host::deployments);
+    let deployments = deployments.unwrap_or_else(|error| {
+        problems.push(with_causes(&error));
+        Vec::new()
+    });
+    let view = match RepoView::open(repo) {
+        Err(RepoError::Absent(_)) if host.is_some() => None,
+        opened => Some(opened?),
+    };
+    let known = |id: &DeploymentId| deployments.iter().find(|known| known.id == *id);
+    let ids = match (only, &view) {
+        (Some(ids), _) => ids.to_vec(),
+        (None, view) => {
+            let with_set = view
+                .as_ref()
+                .map_or(Ok(Vec::new()), RepoView::deployments)?;
+            let others = with_set.into_iter().filter(|id| known(id).is_none());
+            let of_host = deployments.iter().map(|known| known.id.clone());
+            of_host.chain(others).collect()
+        }
+    };
+    let look = Look {
+        view: view.as_ref(),
+        host,
+        mounts: mounted_sets()?,
+    };
+    let deployments = ids.into_iter().map(|id| look.at(known(&id), id)).collect();
+    Ok(Status {
+        repository: repo.to_owned(),
+        secure: view.is_some_and(|view| view.is_secure()),
+        backend: host.map(Host::backend),
+        problems,
+        deployments,
+    })
+}
+
+/// Where sets of ours are seen, and which.
+fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
+    let table = sys::mount_table()?;
+    let ours = table
+        .iter()
+        .filter(|mount| mount.source.starts_with(SOURCE));
+    let targets: BTreeSet<&PathBuf> = ours.map(|mount| &mount.target).collect();
+    let seen = |target: &PathBuf| Some((target.clone(), exposed_in(&table, target)?));
+    Ok(targets.into_iter().filter_map(seen).collect())
+}
+
+/// What is read once for all deployments.
+struct Look<'a> {
+    view: Option<&'a RepoView>,
+    host: Option<&'a dyn Host>,
+    mounts: Vec<(PathBuf, Exposed)>,
+}
+
+impl Look<'_> {
+    fn at(&self, known: Option<&Deployment>, id: DeploymentId) -> DeploymentStatus {
+        let set = self.view.map_or(Ok(None), |view| view.set(&id));
+        let mounted = match &set {
+            Ok(Some(set)) => self.mounts_of(set),
+            _ => Vec::new(),
+        };
+        let mut conditions = vec![self.present(known, &id, &set)];
+        if let Ok(Some(_)) = &set {
+            conditions.push(conditions::mounted(&mounted));
+            conditions.extend(self.view.map(|view| conditions::verified(view, &mounted)));
+        }
+        if let Some(known) = known {
+            conditions.extend(conditions::locked(known));
+            conditions.extend(conditions::unsafe_rollback(known, &conditions[0]));
+        }
+        DeploymentStatus {
+            roles: self.roles(known, &id),
+            id,
+            set: set.ok().flatten(),
+            mounted_at: mounted.into_iter().map(|(target, _)| target).collect(),
+            conditions,
+        }
+    }
+
+    /// Where a set is seen, and whether the kernel checks it there.
+    fn mounts_of(&self, set: &SetRecord) -> Vec<(PathBuf, bool)> {
+        let mine = |(target, exposed): &(PathBuf, Exposed)| match exposed {
+            Exposed::Set { set_image, verity } if *set_image == set.set_image => {
+                Some((target.clone(), *verity))
+            }
+            _ => None,
+        };
+        self.mounts.iter().filter_map(mine).collect()
+    }
+
+    fn roles(&self, known: Option<&Deployment>, id: &DeploymentId) -> Vec<Role> {
+        let Some(known) = known else {
+            let own = self.host.is_some_and(|host| host.is_own(id));
+            return vec![if own { Role::Gone } else { Role::Manual }];
+        };
+        let roles = [
+            (known.booted, Role::Booted),
+            (known.staged, Role::Staged),
+            (known.rollback, Role::Rollback),
+            (known.pinned, Role::Pinned),
+            (known.soft_reboot_target, Role::SoftRebootTarget),
+        ];
+        let held = roles.iter().filter(|(held, _)| *held);
+        let roles: Vec<Role> = held.map(|(_, role)| *role).collect();
+        if roles.is_empty() {
+            return vec![Role::Other];
+        }
+        roles
+    }
+}
