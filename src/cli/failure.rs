@@ -4,7 +4,7 @@ use std::{error::Error, io, process::ExitCode};
 
 use crate::{
     bound::{ArgumentError, ScanError},
-    deployment::{ExposeError, SyncError},
+    deployment::{ExposeError, SyncError, host::HostError},
     error::PathError,
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
@@ -101,6 +101,7 @@ table! {
     PathError => |_| Exit::Failed;
     RepoError => of_repo;
     SourceError => of_source;
+    HostError => |_| Exit::Failed;
     ScanError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;
     DeploymentIdError => |_| Exit::Usage;

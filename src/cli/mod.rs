@@ -17,8 +17,14 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use self::{failure::Exit, output::Output};
-use crate::repo;
+use self::{
+    failure::{Exit, Failure},
+    output::Output,
+};
+use crate::{
+    deployment::host::{Host, HostPaths, detect},
+    repo,
+};
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -47,6 +53,15 @@ struct Global {
     /// The physical root of the host
     #[arg(long, global = true, value_name = "DIR", default_value = "/sysroot")]
     sysroot: PathBuf,
+    /// The root of the running system
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide = true
+    )]
+    host_root: PathBuf,
     /// The composefs repository [default: SYSROOT/composefs]
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
@@ -69,6 +84,19 @@ impl Global {
         self.repo
             .clone()
             .unwrap_or_else(|| repo::default_path(&self.sysroot))
+    }
+
+    /// The host's deployments; `None` where it has none of its own.
+    fn host(&self) -> Result<Option<Box<dyn Host>>, Failure> {
+        Ok(detect(&self.host_paths())?)
+    }
+
+    fn host_paths(&self) -> HostPaths {
+        HostPaths {
+            root: self.host_root.clone(),
+            sysroot: self.sysroot.clone(),
+            repo: self.repo(),
+        }
     }
 
     fn output(&self) -> Output {

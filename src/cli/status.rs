@@ -48,7 +48,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 
 fn look(global: &Global, args: &Args) -> Result<Status, Failure> {
     let only = args.deployment.as_ref().map(std::slice::from_ref);
-    Ok(status(&global.repo(), None, only)?)
+    let host = global.host()?;
+    Ok(status(&global.repo(), host.as_deref(), only)?)
 }
 
 fn human(status: &Status) -> String {

@@ -102,6 +102,12 @@ impl AsFd for RootDir {
     }
 }
 
+impl From<RootDir> for OwnedFd {
+    fn from(folder: RootDir) -> Self {
+        folder.fd
+    }
+}
+
 /// Opens the regular file at `path` for reading, with its size in bytes.
 ///
 /// # Errors

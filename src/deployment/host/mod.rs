@@ -4,10 +4,20 @@
 //! Whoever acts on a deployment takes it from a [`Host`]; a host without
 //! deployments of its own (CI caches, HPC) has none, and ids are given by hand.
 
+mod boot_entry;
+mod folder;
+mod gvariant;
+mod ostree;
+
 use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
 
 use serde::Serialize;
 
+use self::ostree::OstreeHost;
+pub use self::{
+    gvariant::NotVariant,
+    ostree::{StagedFile, parse_staged},
+};
 use crate::{
     error::PathError,
     repo::{DeploymentId, RepoError},
@@ -93,6 +103,11 @@ pub enum HostError {
     /// It is not the staged one (any more).
     #[error("deployment {0} is not staged")]
     NotStaged(DeploymentId),
+    /// Whoever staged it holds it back, by other means than ours.
+    #[error(
+        "deployment {0} was staged to be held back: `ostree admin lock-finalization --unlock` lets it"
+    )]
+    HeldByOwner(DeploymentId),
     /// A file that tells of deployments is not understood.
     #[error("{} cannot be understood: {found}", path.display())]
     Malformed {
@@ -107,4 +122,14 @@ pub enum HostError {
     /// The composefs repository could not be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
+}
+
+/// The host whose files these are; `None` where it has no deployments of its
+/// own, and ids are given by hand.
+///
+/// # Errors
+/// What tells the backend cannot be read.
+pub fn detect(paths: &HostPaths) -> Result<Option<Box<dyn Host>>, HostError> {
+    let ostree = OstreeHost::detect(paths)?;
+    Ok(ostree.map(|host| -> Box<dyn Host> { Box::new(host) }))
 }
