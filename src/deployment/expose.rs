@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::image_mount::{ImageMount, ImageMountError};
 use crate::{
     error::{Doing, PathError},
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
-    sys::{self, MountEntry, MountError, Overlay, Unmount},
+    sys::{self, MountEntry, MountError, Unmount},
 };
 
 /// How sets are mounted on this host.
@@ -96,8 +97,6 @@ pub struct Mounted {
     pub verity: bool,
 }
 
-/// `EINVAL`, the same number on every architecture.
-const EINVAL: i32 = 22;
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
@@ -156,42 +155,19 @@ impl Mounter {
         view: &RepoView,
         set_image: &ObjectId,
     ) -> Result<(OwnedFd, bool), ExposeError> {
-        let failed = |source| ExposeError::Mount {
-            set_image: *set_image,
-            source,
+        let how = ImageMount {
+            source: format!("{SOURCE}{set_image}"),
+            allow_missing_verity: self.allow_missing_verity,
+            context: self.context.clone(),
+            run_dir: &self.run_dir,
         };
-        let image = view.open_object(set_image)?;
-        let objects = view.objects_dir()?;
-        // A mount that was attached for an overlay cannot be attached again:
-        // each try needs its own.
-        let overlay = |through_loop, require_verity| {
-            let metadata = sys::mount_erofs(&image, through_loop)?;
-            let mount = sys::mount_overlay(&Overlay {
-                metadata: metadata.as_fd(),
-                objects: objects.as_fd(),
-                require_verity,
-                source: format!("{SOURCE}{set_image}"),
-                context: self.context.clone(),
-                run_dir: &self.run_dir,
-            })?;
-            Ok((mount, require_verity))
-        };
-        let checked = |through_loop| match overlay(through_loop, view.is_secure()) {
-            Err(MountError::NoVerityRequire(_)) if self.allow_missing_verity => {
-                overlay(through_loop, false)
-            }
-            other => other,
-        };
-        match checked(false) {
-            // Some stable kernels count a file-backed EROFS as one level of
-            // stacking too many; over a loop device it is not counted.
-            Err(MountError::Step {
-                filesystem: "overlay",
+        how.mount(view, set_image).map_err(|error| match error {
+            ImageMountError::Repo(error) => error.into(),
+            ImageMountError::Mount(source) => ExposeError::Mount {
+                set_image: *set_image,
                 source,
-                ..
-            }) if source.raw_os_error() == Some(EINVAL) => checked(true).map_err(failed),
-            other => other.map_err(failed),
-        }
+            },
+        })
     }
 }
 

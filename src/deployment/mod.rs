@@ -2,6 +2,7 @@
 
 mod expose;
 pub mod host;
+mod image_mount;
 mod label;
 mod status;
 mod sync;

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
@@ -231,10 +231,19 @@ pub fn current_dir() -> BorrowedFd<'static> {
 /// # Errors
 /// Whatever `openat(2)` and `fchmod(2)` say.
 pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    write_file_at(dir, path, b"")
+}
+
+/// Creates a file below `dir` with these bytes, mode 0644 whatever the umask.
+///
+/// # Errors
+/// Whatever `openat(2)`, `fchmod(2)` and `write(2)` say.
+pub fn write_file_at(dir: impl AsFd, path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let fd = fs::openat(dir, path, flags, mode).doing("create", path)?;
-    fs::fchmod(&fd, mode).doing("change the mode of", path)
+    fs::fchmod(&fd, mode).doing("change the mode of", path)?;
+    File::from(fd).write_all(bytes).doing("write", path)
 }
 
 /// Whether this process runs as root.

@@ -12,14 +12,14 @@ mod regular;
 pub use file::{
     create_dir_all_at, create_file_at, current_dir, free_bytes, fsync_dir, is_root, link_tmpfile,
     names_in, open_dir, open_file_at, open_tmpfile, read_link_at, remove_at, rename_at,
-    reopen_read_only, symlink_at, sync_filesystem, trusted_owner,
+    reopen_read_only, symlink_at, sync_filesystem, trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock};
 pub use mount::{
     MountError, Overlay, Unmount, attach, attach_read_only, mount_empty_tmpfs, mount_erofs,
     mount_overlay, unmount,
 };
-pub use mount_table::{MountEntry, mount_table};
+pub use mount_table::{MountEntry, mount_table, parse_mount_table};
 pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
 pub use process::Leash;
 pub use regular::{RootDir, open_regular};

@@ -24,11 +24,14 @@ pub struct MountEntry {
 /// `/proc` is not there.
 pub fn mount_table() -> Result<Vec<MountEntry>, PathError> {
     let path = "/proc/self/mountinfo";
-    let text = std::fs::read(path).doing("read", path)?;
-    Ok(text
-        .split(|&byte| byte == b'\n')
-        .filter_map(parse_line)
-        .collect())
+    Ok(parse_mount_table(&std::fs::read(path).doing("read", path)?))
+}
+
+/// The mounts that the text of a `mountinfo` lists; lines that are none are
+/// left out.
+pub fn parse_mount_table(text: &[u8]) -> Vec<MountEntry> {
+    let lines = text.split(|&byte| byte == b'\n');
+    lines.filter_map(parse_line).collect()
 }
 
 fn parse_line(line: &[u8]) -> Option<MountEntry> {

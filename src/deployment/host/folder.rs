@@ -115,6 +115,33 @@ impl Folder {
         }
     }
 
+    /// Puts a new file in the place of one, mode 0644, if `still` says so when
+    /// the new one is complete; says whether it did.
+    pub(super) fn replace(
+        &self,
+        path: impl AsRef<Path>,
+        bytes: &[u8],
+        still: impl FnOnce() -> Result<bool, HostError>,
+    ) -> Result<bool, HostError> {
+        let path = path.as_ref();
+        let (folder, name) = self.parent(path)?;
+        let temporary = format!(".{}.{}", name.display(), std::process::id());
+        let temporary = Path::new(&temporary);
+        let located = |error| folder.failed(error);
+        sys::remove_at(folder.fd(), temporary).map_err(located)?;
+        let written = sys::write_file_at(folder.fd(), temporary, bytes).map_err(located);
+        let done = written.and_then(|()| still()).and_then(|still| {
+            if still {
+                sys::rename_at(folder.fd(), temporary, name).map_err(located)?;
+            }
+            Ok(still)
+        });
+        if !matches!(done, Ok(true)) {
+            sys::remove_at(folder.fd(), temporary).map_err(located)?;
+        }
+        done
+    }
+
     /// Removes a file, where it is there.
     pub(super) fn remove_file(&self, path: impl AsRef<Path>) -> Result<(), HostError> {
         let (folder, name) = self.parent(path.as_ref())?;

@@ -5,6 +5,8 @@
 //! deployments of its own (CI caches, HPC) has none, and ids are given by hand.
 
 mod boot_entry;
+mod boot_menu;
+mod composefs;
 mod folder;
 mod gvariant;
 mod ostree;
@@ -13,7 +15,7 @@ use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
 
 use serde::Serialize;
 
-use self::ostree::OstreeHost;
+use self::{composefs::ComposefsHost, ostree::OstreeHost};
 pub use self::{
     gvariant::NotVariant,
     ostree::{StagedFile, parse_staged},
@@ -21,6 +23,7 @@ pub use self::{
 use crate::{
     error::PathError,
     repo::{DeploymentId, RepoError},
+    sys::MountError,
 };
 
 /// What makes a host's deployments.
@@ -116,6 +119,21 @@ pub enum HostError {
         /// What is wrong with it.
         found: String,
     },
+    /// Its root is in a repository without fs-verity, and it is not told to
+    /// boot so.
+    #[error(
+        "the repository has no fs-verity, and deployment {0} does not boot with composefs=?..: \
+         its root is not read"
+    )]
+    MissingVerity(DeploymentId),
+    /// Its root could not be mounted.
+    #[error("mount the root of deployment {id}")]
+    Mount {
+        /// The deployment.
+        id: DeploymentId,
+        /// Why.
+        source: MountError,
+    },
     /// A file could not be handled.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -127,9 +145,23 @@ pub enum HostError {
 /// The host whose files these are; `None` where it has no deployments of its
 /// own, and ids are given by hand.
 ///
+/// What runs tells before what lies in the sysroot: a host can have been moved
+/// from one backend to the other.
+///
 /// # Errors
 /// What tells the backend cannot be read.
 pub fn detect(paths: &HostPaths) -> Result<Option<Box<dyn Host>>, HostError> {
-    let ostree = OstreeHost::detect(paths)?;
-    Ok(ostree.map(|host| -> Box<dyn Host> { Box::new(host) }))
+    if let Some(host) = OstreeHost::booted(paths)? {
+        return Ok(Some(Box::new(host)));
+    }
+    if let Some(host) = ComposefsHost::booted(paths)? {
+        return Ok(Some(Box::new(host)));
+    }
+    if let Some(host) = OstreeHost::installed(paths)? {
+        return Ok(Some(Box::new(host)));
+    }
+    match ComposefsHost::installed(paths)? {
+        Some(host) => Ok(Some(Box::new(host))),
+        None => Ok(None),
+    }
 }

@@ -55,16 +55,28 @@ struct Name {
 }
 
 impl OstreeHost {
-    /// The host, where ostree booted it or its sysroot has deployments.
-    pub(super) fn detect(paths: &HostPaths) -> Result<Option<Self>, HostError> {
-        let Some(root) = Folder::open(&paths.root)? else {
+    /// The host, where ostree booted it.
+    pub(super) fn booted(paths: &HostPaths) -> Result<Option<Self>, HostError> {
+        let Some(host) = Self::open(paths)? else {
             return Ok(None);
         };
-        let Some(sysroot) = Folder::open(&paths.sysroot)? else {
+        Ok(host.root.has(BOOTED)?.then_some(host))
+    }
+
+    /// The host, where its sysroot has state of ostree deployments.
+    pub(super) fn installed(paths: &HostPaths) -> Result<Option<Self>, HostError> {
+        let Some(host) = Self::open(paths)? else {
             return Ok(None);
         };
-        let is_ostree = root.has(BOOTED)? || sysroot.has(DEPLOY)?;
-        Ok(is_ostree.then_some(Self { root, sysroot }))
+        Ok(host.sysroot.has(DEPLOY)?.then_some(host))
+    }
+
+    fn open(paths: &HostPaths) -> Result<Option<Self>, HostError> {
+        let folders = (Folder::open(&paths.root)?, Folder::open(&paths.sysroot)?);
+        let (Some(root), Some(sysroot)) = folders else {
+            return Ok(None);
+        };
+        Ok(Some(Self { root, sysroot }))
     }
 
     /// In the order of the boot menu, so many, then those without an entry.
