@@ -4,6 +4,7 @@ use std::{error::Error, io, process::ExitCode};
 
 use crate::{
     bound::{ArgumentError, ScanError},
+    config::ConfigError,
     deployment::{ExposeError, SyncError},
     error::PathError,
     repo::{DeploymentIdError, RepoError},
@@ -102,6 +103,7 @@ table! {
     RepoError => of_repo;
     SourceError => of_source;
     ScanError => |_| Exit::Failed;
+    ConfigError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;
     DeploymentIdError => |_| Exit::Usage;
     SyncError => |error| match error {
