@@ -1,11 +1,13 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
+mod boot;
 mod expose;
 pub mod host;
 mod label;
 mod status;
 mod sync;
 
+pub use boot::boot_units;
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use label::store_label;
 pub use status::{Condition, DeploymentStatus, Status, status};
