@@ -3,6 +3,7 @@
 PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
+BINARY ?= target/release/boundstore
 LIB = $(DESTDIR)$(PREFIX)/lib
 
 .PHONY: demo test test-long kernels kernels-podman bench install setup
@@ -62,11 +63,12 @@ bench:
 	@echo "the comparison with the peers comes with issue 7: it is not in this version" >&2; exit 1
 
 # The program, the empty store that podman finds before and without any set,
-# and the storage.conf drop-in.
+# the storage.conf drop-in, the configuration, systemd's units and generator.
+UNITS = mount.service guard.path guard.service veto.service
 install:
 	scripts/setup build
 	$(CARGO) build --release
-	install -D -m 0755 target/release/boundstore $(DESTDIR)$(PREFIX)/bin/boundstore
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/boundstore
 	install -d -m 0755 $(LIB)/containers/storage/overlay/l
 	for kind in overlay vfs; do for what in images layers; do \
 	  install -d -m 0755 $(LIB)/containers/storage/$$kind-$$what; \
@@ -74,3 +76,10 @@ install:
 	done; done
 	install -D -m 0644 dist/storage.conf \
 	  $(DESTDIR)$(PREFIX)/share/containers/storage.conf.d/50-boundstore.conf
+	install -D -m 0644 dist/config.toml $(LIB)/boundstore/config.toml
+	install -d -m 0755 $(LIB)/systemd/system $(LIB)/systemd/system-generators
+	install -m 0644 $(UNITS:%=systemd/boundstore-%) $(LIB)/systemd/system
+	install -m 0755 systemd/boundstore-generator $(LIB)/systemd/system-generators
+	sed -i 's|/usr/bin/boundstore|$(PREFIX)/bin/boundstore|' \
+	  $(UNITS:%=$(LIB)/systemd/system/boundstore-%) \
+	  $(LIB)/systemd/system-generators/boundstore-generator

@@ -71,6 +71,7 @@ extern crate self as boundstore;
 
 pub mod bound;
 pub mod cli;
+pub mod config;
 pub mod deployment;
 pub mod document;
 pub mod error;

@@ -4,6 +4,7 @@ use std::{error::Error, io, process::ExitCode};
 
 use crate::{
     bound::{ArgumentError, ScanError},
+    config::ConfigError,
     deployment::{ExposeError, SyncError, host::HostError},
     error::PathError,
     repo::{DeploymentIdError, RepoError},
@@ -103,6 +104,7 @@ table! {
     SourceError => of_source;
     HostError => |_| Exit::Failed;
     ScanError => |_| Exit::Failed;
+    ConfigError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;
     DeploymentIdError => |_| Exit::Usage;
     SyncError => |error| match error {

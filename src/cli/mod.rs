@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod failure;
+mod generator;
 mod images;
 mod later;
 mod mount;
@@ -22,6 +23,7 @@ use self::{
     output::Output,
 };
 use crate::{
+    config::Config,
     deployment::host::{Host, HostPaths, detect},
     repo,
 };
@@ -53,18 +55,18 @@ struct Global {
     /// The physical root of the host
     #[arg(long, global = true, value_name = "DIR", default_value = "/sysroot")]
     sysroot: PathBuf,
-    /// The root of the running system
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        default_value = "/",
-        hide = true
-    )]
-    host_root: PathBuf,
     /// The composefs repository [default: SYSROOT/composefs]
     #[arg(long, global = true, value_name = "DIR")]
     repo: Option<PathBuf>,
+    /// The root of the running system: another file tree can stand for it
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        default_value = "/"
+    )]
+    host_root: PathBuf,
     /// Do without fs-verity: the kernel then checks nothing that containers read
     #[arg(long, global = true)]
     allow_missing_verity: bool,
@@ -96,6 +98,15 @@ impl Global {
             root: self.host_root.clone(),
             sysroot: self.sysroot.clone(),
             repo: self.repo(),
+        }
+    }
+
+    /// The host's configuration. A broken file is no reason to do less than
+    /// without any: then the defaults hold, and its error is for the end.
+    fn config(&self) -> (Config, Option<Failure>) {
+        match Config::load(&self.host_root) {
+            Ok(config) => (config, None),
+            Err(error) => (Config::default(), Some(error.into())),
         }
     }
 
@@ -136,6 +147,9 @@ enum Verb {
     Embed(later::Args),
     /// Carry a whole set as one artifact (not in this version)
     Bundle(later::Args),
+    /// Tell systemd which units this host has
+    #[command(hide = true)]
+    Generator(generator::Args),
 }
 
 /// Runs the command line and gives its exit status.
@@ -168,6 +182,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Lock(_) => later::run("lock"),
         Verb::Embed(_) => later::run("embed"),
         Verb::Bundle(_) => later::run("bundle"),
+        Verb::Generator(args) => generator::run(&global, &args),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -1,5 +1,6 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
+mod boot;
 mod expose;
 pub mod host;
 mod image_mount;
@@ -7,6 +8,7 @@ mod label;
 mod status;
 mod sync;
 
+pub use boot::boot_units;
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use label::store_label;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

@@ -1,6 +1,6 @@
 //! `/proc/self/mountinfo`, as far as we need it (proc_pid_mountinfo(5)).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, PathError};
 
@@ -23,7 +23,14 @@ pub struct MountEntry {
 /// # Errors
 /// `/proc` is not there.
 pub fn mount_table() -> Result<Vec<MountEntry>, PathError> {
-    let path = "/proc/self/mountinfo";
+    mount_table_of(Path::new("/proc/self/mountinfo"))
+}
+
+/// Reads all mounts from a file in the form of `mountinfo`.
+///
+/// # Errors
+/// It cannot be read.
+pub fn mount_table_of(path: &Path) -> Result<Vec<MountEntry>, PathError> {
     Ok(parse_mount_table(&std::fs::read(path).doing("read", path)?))
 }
 
