@@ -1,25 +1,22 @@
 //! `containers-storage:`: images that podman has on this machine.
 
-use std::{collections::HashMap, io::Read, path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted, files::read_document,
-    image::Documents, layer_tar::LayerTar,
+    image::Documents, layer_tar::LayerTar, store_lists::StoreLists,
 };
 use crate::{
     document::{DocumentError, IndexDocument, LAYER_LIMIT, parse_index, parse_manifest},
-    error::Doing,
     name::{BlobDigest, ImageName, ManifestDigest},
     store_tree::{
         ImageRecord, LayerRecord, big_data_file_name, parse_images_json, parse_layers_json,
     },
-    sys::{ReadLock, RootDir},
+    sys::RootDir,
 };
 
 /// Where containers-storage keeps root's images if nothing else is said.
 const DEFAULT_ROOT: &str = "/var/lib/containers/storage";
-/// The longest images.json or layers.json that is read, in bytes.
-const LIST_LIMIT_BYTES: u64 = 256 << 20;
 /// How long a writer's lock is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
@@ -62,18 +59,13 @@ impl ContainersStorage {
             });
         }
         let root = RootDir::open(path)?;
-        let read = |folder: &str, name: &str| read_list(&root, &origin, folder, name);
-        let bad = |what: &str, error: serde_json::Error| SourceError::Document {
-            what: what.to_owned(),
-            origin: origin.clone(),
-            source: error.into(),
-        };
-        // Layers first: an image listed afterwards may miss its layers, but none
-        // is seen that points at layers of another time.
-        let layers = read("overlay-layers", "layers")?;
-        let layers = parse_layers_json(&layers).map_err(|error| bad("layers.json", error))?;
-        let images = read("overlay-images", "images")?;
-        let images = parse_images_json(&images).map_err(|error| bad("images.json", error))?;
+        for folder in ["overlay-layers", "overlay-images"] {
+            root.open_dir(folder)?;
+        }
+        let mut lists = StoreLists::new(&root, &origin, LOCK_LIMIT);
+        let layers = lists.read("layers", parse_layers_json)?;
+        let images = lists.read("images", parse_images_json)?;
+        drop(lists);
         Ok(Self {
             layers: layers
                 .into_iter()
@@ -338,38 +330,4 @@ fn has_digest(image: &ImageRecord, digest: &ManifestDigest) -> bool {
 /// IDs are parts of paths.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Reads `<folder>/<name>.json` under the shared lock `<folder>/<name>.lock`.
-fn read_list(
-    root: &RootDir,
-    origin: &str,
-    folder: &str,
-    name: &str,
-) -> Result<Vec<u8>, SourceError> {
-    let path = root.path().join(folder).join(format!("{name}.lock"));
-    // A read-only store may have none, and then no writer either.
-    let _lock = match root.open_file(format!("{folder}/{name}.lock"))? {
-        None => None,
-        Some((file, _)) => {
-            let lock = ReadLock::shared(file, LOCK_LIMIT).doing("lock", &path)?;
-            Some(lock.ok_or(SourceError::Locked { path })?)
-        }
-    };
-    let json = format!("{folder}/{name}.json");
-    let Some((file, size)) = root.open_file(&json)? else {
-        root.open_dir(folder)?;
-        return Ok(Vec::new());
-    };
-    if size > LIST_LIMIT_BYTES {
-        return Err(SourceError::Damaged {
-            origin: origin.to_owned(),
-            reason: format!("its {json} is {size} bytes long"),
-        });
-    }
-    let mut bytes = Vec::new();
-    file.take(LIST_LIMIT_BYTES)
-        .read_to_end(&mut bytes)
-        .doing("read", root.path().join(json))?;
-    Ok(bytes)
 }

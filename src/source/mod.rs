@@ -21,6 +21,7 @@ mod skopeo;
 mod skopeo_words;
 mod sources;
 mod spool;
+mod store_lists;
 mod tar_index;
 mod wanted;
 
@@ -35,6 +36,7 @@ pub use registry::{FetchStep, Registry};
 pub use skopeo::SkopeoOptions;
 pub use sources::{Found, SourceOptions, Sources};
 pub use spool::Spool;
+pub use store_lists::StoreLists;
 pub use wanted::Wanted;
 
 #[cfg(test)]
