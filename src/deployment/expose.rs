@@ -101,8 +101,9 @@ pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
 impl Mounter {
-    /// Mounts a deployment's set at `target`, on top of what is there. Nothing
-    /// is seen before the set has been measured, mounted and read from.
+    /// Mounts a deployment's set at `target`, in place of another of ours that
+    /// is there, with no moment without either. Nothing is seen before the set
+    /// has been measured, mounted and read from.
     ///
     /// Takes no repository lock.
     ///
@@ -120,7 +121,8 @@ impl Mounter {
         if !target.is_dir() {
             return Err(ExposeError::NoDirectory(target.to_owned()));
         }
-        if let Some(Exposed::Set { set_image, verity }) = exposed_at(target)?
+        let seen = exposed_at(target)?;
+        if let Some(Exposed::Set { set_image, verity }) = seen
             && set_image == set.set_image
         {
             return Ok(Mounted {
@@ -141,7 +143,7 @@ impl Mounter {
         };
         let (mount, verity) = self.assemble(view, &set.set_image)?;
         read_once(&mount, &set)?;
-        sys::attach(&mount, target).map_err(failed)?;
+        place(&mount, target, seen.is_some()).map_err(failed)?;
         Ok(Mounted {
             set,
             already: false,
@@ -169,6 +171,17 @@ impl Mounter {
             },
         })
     }
+}
+
+/// Shows a mount at `target`. One of ours that is seen there is uncovered from
+/// above, never taken away first: the new one goes in beneath it where the
+/// kernel can (Linux 6.5), else on top, and then the old one stays below.
+/// Containers keep what they have of the old one.
+fn place(mount: &OwnedFd, target: &Path, replaces_ours: bool) -> Result<(), MountError> {
+    if replaces_ours && sys::attach_beneath(mount, target).is_ok() {
+        return sys::unmount(target, Unmount::Lazy);
+    }
+    sys::attach(mount, target)
 }
 
 /// Reads what podman reads first, and the head of one object: a kernel that
@@ -211,7 +224,7 @@ pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
 
 /// What of ours is seen at `target`, a path without symlinks, by a mount table.
 pub(super) fn exposed_in(table: &[MountEntry], target: &Path) -> Option<Exposed> {
-    let mount = table.iter().rfind(|mount| mount.target == target)?;
+    let mount = sys::top_mount(table, target)?;
     if mount.source == EMPTY {
         return Some(Exposed::Empty);
     }

@@ -275,6 +275,17 @@ pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount at", target)?)
 }
 
+/// Attaches a detached mount beneath the mount that is seen at `target`: nobody
+/// sees it until that one is unmounted. Needs Linux 6.5.
+///
+/// # Errors
+/// Whatever the kernel says: `EINVAL` also where it cannot beneath this mount,
+/// such as the root of a namespace. The mount can be attached otherwise then.
+pub fn attach_beneath(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
+    Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount beneath", target)?)
+}
+
 /// Attaches a detached mount at `target` and makes it read-only there.
 ///
 /// # Errors

@@ -7,6 +7,11 @@ use crate::error::{Doing, PathError};
 /// One mount of the caller's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountEntry {
+    /// Its number.
+    pub id: u64,
+    /// The number of the mount it is on: of one it hides, where both have the
+    /// same target.
+    pub parent: u64,
     /// Where it is.
     pub target: PathBuf,
     /// `overlay`, `tmpfs`, ..
@@ -17,8 +22,14 @@ pub struct MountEntry {
     pub options: String,
 }
 
-/// Reads all mounts, in the order they were made: of two at one target the
-/// later one is seen.
+/// Of all mounts at `target`, a path without symlinks, the one on top. The
+/// order of the table does not tell: a later one may have gone in beneath.
+pub fn top_mount<'t>(table: &'t [MountEntry], target: &Path) -> Option<&'t MountEntry> {
+    let here = || table.iter().filter(|mount| mount.target == target);
+    here().rfind(|mount| here().all(|other| other.parent != mount.id || other.id == mount.id))
+}
+
+/// Reads all mounts, in no order that tells which is seen: see [`top_mount`].
 ///
 /// # Errors
 /// `/proc` is not there.
@@ -44,9 +55,14 @@ pub fn parse_mount_table(text: &[u8]) -> Vec<MountEntry> {
 fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let line = String::from_utf8_lossy(line);
     let (head, tail) = line.split_once(" - ")?;
-    let target = unescape(head.split(' ').nth(4)?);
+    let mut head = head.split(' ');
+    let id = head.next()?.parse().ok()?;
+    let parent = head.next()?.parse().ok()?;
+    let target = unescape(head.nth(2)?);
     let mut tail = tail.split(' ');
     Some(MountEntry {
+        id,
+        parent,
         target: target.into(),
         filesystem: tail.next()?.to_owned(),
         source: unescape(tail.next()?),
@@ -85,11 +101,41 @@ mod tests {
     fn lines_are_parsed_and_unescaped() {
         let line = br"36 35 98:0 /mnt1 /mnt\0402\134x rw,noatime shared:1 master:2 - overlay boundstore:ab ro,verity=require";
         let entry = parse_line(line).unwrap();
+        assert_eq!((entry.id, entry.parent), (36, 35));
         assert_eq!(entry.target, PathBuf::from(r"/mnt 2\x"));
         assert_eq!(entry.filesystem, "overlay");
         assert_eq!(entry.source, "boundstore:ab");
         assert_eq!(entry.options, "ro,verity=require");
         assert_eq!(parse_line(b""), None);
         assert!(!mount_table().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_top_is_told_by_parents() {
+        let entry = |id, parent, target: &str| MountEntry {
+            id,
+            parent,
+            target: target.into(),
+            filesystem: "overlay".into(),
+            source: "boundstore:ab".into(),
+            options: String::new(),
+        };
+        // 9 went in beneath 5 after that was there.
+        let table = [
+            entry(1, 0, "/"),
+            entry(5, 9, "/a"),
+            entry(7, 5, "/a/b"),
+            entry(9, 1, "/a"),
+        ];
+        let top = |target| top_mount(&table, Path::new(target)).map(|mount| mount.id);
+        assert_eq!(top("/a"), Some(5));
+        assert_eq!(top("/a/b"), Some(7));
+        assert_eq!(top("/"), Some(1));
+        assert_eq!(top("/b"), None);
+        // The root of a namespace may say to be its own parent.
+        assert_eq!(
+            top_mount(&[entry(3, 3, "/")], Path::new("/")).map(|m| m.id),
+            Some(3)
+        );
     }
 }

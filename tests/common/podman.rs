@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, ChildStdout, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -128,6 +129,31 @@ network_config_dir = "{at}/networks"
         output(command.arg("podman").args(args.split_whitespace()))
     }
 
+    /// Starts `podman run OPTIONS IMAGE sh -c SCRIPT`, which must say `ready` and
+    /// then go on when its standard input is closed.
+    #[track_caller]
+    pub fn start(&self, options: &str, image: &str, script: &str) -> Running {
+        let mut command = with_runtime();
+        self.configure(&mut command);
+        let child = command
+            .args(["podman", "run", "--rm", "--interactive"])
+            .args(options.split_whitespace())
+            .args([image, "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        let mut running = Running { child, stdout };
+        if said != "ready\n" {
+            panic!("{said:?}: {:?}", running.end());
+        }
+        running
+    }
+
     fn configure(&self, command: &mut Command) {
         let configured = self.tool("true");
         for (key, value) in configured.get_envs() {
@@ -159,6 +185,32 @@ network_config_dir = "{at}/networks"
         let layers: Vec<Value> = serde_json::from_slice(&bytes).unwrap();
         let ids = layers.iter().map(|layer| layer["id"].as_str().unwrap());
         ids.map(str::to_owned).collect()
+    }
+}
+
+/// A container that runs until it is told to go on.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Lets it go on to its end; whether it succeeded, and what it said.
+    pub fn end(&mut self) -> (bool, String) {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.stdout.read_to_string(&mut said).unwrap();
+        let errors = self.child.stderr.as_mut().unwrap();
+        errors.read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().success(), said)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
     }
 }
 
