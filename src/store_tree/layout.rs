@@ -131,6 +131,19 @@ pub enum LayOutError {
 /// What contradicts itself in the images given; all of them are faults of an
 /// earlier stage or of a hostile source.
 pub fn lay_out(images: &[StoreImage]) -> Result<StoreTree, LayOutError> {
+    lay_out_keeping(images, &[])
+}
+
+/// Lays a set out with the images in `kept` besides: without names, for what
+/// stands on them. What their `name` says is not heeded, nor is a kept image
+/// that the set has anyway.
+///
+/// # Errors
+/// As those of [`lay_out`].
+pub fn lay_out_keeping(
+    images: &[StoreImage],
+    kept: &[StoreImage],
+) -> Result<StoreTree, LayOutError> {
     let mut named: BTreeMap<String, &StoreImage> = BTreeMap::new();
     for image in images {
         check(image)?;
@@ -144,12 +157,26 @@ pub fn lay_out(images: &[StoreImage]) -> Result<StoreTree, LayOutError> {
             });
         }
     }
-    let layers = collect_layers(images)?;
-    let mut by_config: BTreeMap<ConfigDigest, Vec<(&str, &StoreImage)>> = BTreeMap::new();
+    let mut by_config: BTreeMap<ConfigDigest, Group<'_>> = BTreeMap::new();
     for (name, &image) in &named {
         let group = by_config.entry(image.config_digest).or_default();
-        group.push((name, image));
+        group.names.push(name);
+        group.images.push(image);
     }
+    let mut laid_out: Vec<&StoreImage> = images.iter().collect();
+    for image in kept {
+        check_documents(image)?;
+        check_layers(image)?;
+        // Of two manifests of one image the smaller digest wins.
+        let group = by_config.entry(image.config_digest).or_default();
+        match (group.names.as_slice(), group.images.as_slice()) {
+            ([_, ..], _) => continue,
+            ([], [other]) if other.manifest_digest < image.manifest_digest => {}
+            _ => group.images = vec![image],
+        }
+        laid_out.push(image);
+    }
+    let layers = collect_layers(&laid_out)?;
 
     let mut tree = node::directory();
     let mut overlay_images = node::directory();
@@ -205,8 +232,7 @@ pub fn lock_content(layers_json: &[u8], images_json: &[u8]) -> [u8; 64] {
     hasher.finalize().into()
 }
 
-fn check(image: &StoreImage) -> Result<(), LayOutError> {
-    let name = || image.name.to_string();
+fn check_documents(image: &StoreImage) -> Result<(), LayOutError> {
     let index = image.index.as_ref();
     let documents = [
         ("config", image.config_digest.cast(), &image.config),
@@ -219,13 +245,20 @@ fn check(image: &StoreImage) -> Result<(), LayOutError> {
         let found = BlobDigest::of(bytes);
         if found != expected {
             return Err(LayOutError::WrongDigest {
-                name: name(),
+                name: image.name.to_string(),
                 what,
                 expected,
                 found,
             });
         }
     }
+    Ok(())
+}
+
+fn check(image: &StoreImage) -> Result<(), LayOutError> {
+    check_documents(image)?;
+    let name = || image.name.to_string();
+    let index = image.index.as_ref();
     let pin = image.name.pinned();
     match (pin, index) {
         (Some(pin), _) if pin == image.manifest_digest => {}
@@ -277,7 +310,7 @@ struct SharedLayer<'a> {
 /// By depth, then ID: parents come before children.
 type SharedLayers<'a> = BTreeMap<(usize, LayerId), SharedLayer<'a>>;
 
-fn collect_layers(images: &[StoreImage]) -> Result<SharedLayers<'_>, LayOutError> {
+fn collect_layers<'a>(images: &[&'a StoreImage]) -> Result<SharedLayers<'a>, LayOutError> {
     let mut layers = SharedLayers::new();
     for image in images {
         let ids = LayerId::chain(image.layers.iter().map(|layer| &layer.diff_id));
@@ -360,20 +393,27 @@ fn lay_out_overlay(layers: &SharedLayers<'_>) -> Directory {
     overlay
 }
 
-/// The record and the big data of one image ID, from all names it goes by,
-/// which stand in ascending order.
+/// One image ID: its names, ascending, with the image that each stands for;
+/// or a kept image alone.
+#[derive(Default)]
+struct Group<'a> {
+    names: Vec<&'a str>,
+    images: Vec<&'a StoreImage>,
+}
+
+/// The record and the big data of one image ID.
 fn lay_out_image(
     config: &ConfigDigest,
-    group: &[(&str, &StoreImage)],
+    group: &Group<'_>,
 ) -> Result<(ImageRecord, Directory), LayOutError> {
-    let (name, first) = group[0];
+    let first = group.images[0];
     let parsed = parse_config(&first.config).map_err(|source| LayOutError::Config {
-        name: name.to_owned(),
+        name: first.name.to_string(),
         config: *config,
         source,
     })?;
     let mut manifests: BTreeMap<String, (BlobDigest, &[u8])> = BTreeMap::new();
-    for (_, image) in group {
+    for image in &group.images {
         let index = image.index.as_ref();
         let index = index.map(|(digest, bytes)| (digest.cast(), bytes));
         let manifest = (image.manifest_digest.cast(), &image.manifest);
@@ -392,7 +432,7 @@ fn lay_out_image(
     let mut record = ImageRecord {
         id: config.hex(),
         digest: Some(index.map_or(first.manifest_digest.to_string(), |(i, _)| i.to_string())),
-        names: group.iter().map(|&(name, _)| name.to_owned()).collect(),
+        names: group.names.iter().map(|&name| name.to_owned()).collect(),
         layer: LayerId::chain(layers).last().map(LayerId::hex),
         metadata: "{}".to_owned(),
         created: Some(parsed.created.unwrap_or(CREATED_UNKNOWN.to_owned())),

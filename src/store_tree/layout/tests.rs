@@ -78,9 +78,40 @@ fn an_empty_set_is_a_valid_store() {
     tree.validate().unwrap();
 }
 
+/// `podman image prune` and `rmi` find such a record as one without names.
+#[test]
+fn kept_images_have_no_names() {
+    let set = small_set();
+    let (kept, named) = set.split_last().unwrap();
+    let base = lay_out(named).unwrap();
+    let with = lay_out_keeping(named, std::slice::from_ref(kept)).unwrap();
+    let twice = lay_out_keeping(named, &[kept.clone(), kept.clone()]).unwrap();
+    assert_eq!(listing(with.tree()), listing(twice.tree()));
+    assert_ne!(listing(with.tree()), listing(base.tree()));
+    // The name that it had is no input.
+    let renamed = StoreImage {
+        name: "localhost/renamed:1".parse().unwrap(),
+        ..kept.clone()
+    };
+    let renamed = lay_out_keeping(named, &[renamed]).unwrap();
+    assert_eq!(listing(with.tree()), listing(renamed.tree()));
+    let (images, layers) = records_of(&with);
+    let record = images.iter().find(|it| it.id == kept.config_digest.hex());
+    assert_eq!(record.unwrap().names, [String::new(); 0]);
+    assert!(!record.unwrap().big_data_names.is_empty());
+    let all = records(&set).1;
+    assert_eq!(layers, all, "all its layers are there");
+    // What the set has anyway is there as it was.
+    let again = lay_out_keeping(named, named).unwrap();
+    assert_eq!(listing(again.tree()), listing(base.tree()));
+}
+
 fn records(images: &[StoreImage]) -> (Vec<ImageRecord>, Vec<LayerRecord>) {
+    records_of(&lay_out(images).unwrap())
+}
+
+fn records_of(tree: &StoreTree) -> (Vec<ImageRecord>, Vec<LayerRecord>) {
     use crate::squash::tree::InodeContent;
-    let tree = lay_out(images).unwrap();
     tree.clone().validate().unwrap();
     let read = |path: &[&str]| {
         let node = tree.tree().lookup(path.iter().map(|part| part.as_bytes()));
