@@ -5,7 +5,7 @@ use std::{error::Error, io, process::ExitCode};
 use crate::{
     bound::{ArgumentError, ScanError},
     config::ConfigError,
-    deployment::{ExposeError, SyncError, host::HostError},
+    deployment::{ExposeError, GuardError, SyncError, host::HostError},
     error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
@@ -22,6 +22,15 @@ pub(super) enum Exit {
     Unhealthy = 3,
     NotNow = 4,
     Refused = 5,
+}
+
+impl Exit {
+    /// What a program of ours meant by its number; killed, it failed.
+    pub(super) fn of_child(code: Option<i32>) -> Self {
+        let known = [Self::Usage, Self::Unhealthy, Self::NotNow, Self::Refused];
+        let same = |exit: &&Self| code == Some(i32::from(**exit as u8));
+        known.iter().find(same).copied().unwrap_or(Self::Failed)
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -108,6 +117,10 @@ table! {
     RepoError => of_repo;
     SourceError => of_source;
     HostError => |_| Exit::Failed;
+    GuardError => |error| match error {
+        GuardError::Incomplete { .. } => Exit::Unhealthy,
+        _ => Exit::Failed,
+    };
     ScanError => |_| Exit::Failed;
     ConfigError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;

@@ -5,6 +5,7 @@
 
 mod failure;
 mod generator;
+mod guard;
 mod images;
 mod later;
 mod mount;
@@ -160,6 +161,9 @@ enum Verb {
     Embed(later::Args),
     /// Carry a whole set as one artifact (not in this version)
     Bundle(later::Args),
+    /// Guard the next boot
+    #[command(hide = true)]
+    Guard(guard::Args),
     /// Tell systemd which units this host has
     #[command(hide = true)]
     Generator(generator::Args),
@@ -195,6 +199,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Lock(_) => later::run("lock"),
         Verb::Embed(_) => later::run("embed"),
         Verb::Bundle(_) => later::run("bundle"),
+        Verb::Guard(args) => guard::run(&global, args),
         Verb::Generator(args) => generator::run(&global, &args),
     };
     match result {

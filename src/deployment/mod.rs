@@ -2,6 +2,7 @@
 
 mod boot;
 mod expose;
+mod guard;
 pub mod host;
 mod image_mount;
 mod label;
@@ -11,6 +12,9 @@ mod sync;
 
 pub use boot::boot_units;
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use guard::{
+    Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
+};
 pub use label::store_label;
 pub use retry::{LONGEST_PAUSE, Retry};
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

@@ -28,7 +28,7 @@ pub use manifest::{
     parse_manifest,
 };
 pub use media_type::{Compression, DocumentKind};
-pub(crate) use rfc3339::is_rfc3339;
+pub(crate) use rfc3339::{format_rfc3339, is_rfc3339};
 pub(crate) use shape::Shape;
 
 /// The longest manifest, index or config that is read, in bytes: the limit of

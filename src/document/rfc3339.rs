@@ -1,5 +1,25 @@
 //! Times, as Go reads them from JSON.
 
+/// The time so many seconds after the beginning of 1970, in UTC.
+pub(crate) fn format_rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86400, seconds % 86400);
+    // Years from March, so that a leap day is a year's last day.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Whether Go's `time.Time.UnmarshalJSON` takes `text`: strict RFC 3339, with
 /// seconds below 60 and any number of digits after the point.
 ///
@@ -56,7 +76,22 @@ pub(crate) fn is_rfc3339(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_rfc3339;
+    use super::{format_rfc3339, is_rfc3339};
+
+    #[test]
+    fn seconds_become_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (68_169_599, "1972-02-28T23:59:59Z"),
+            (68_169_600, "1972-02-29T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_764_158_400, "2025-11-26T12:00:00Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(format_rfc3339(seconds), text);
+            assert!(is_rfc3339(text));
+        }
+    }
 
     #[test]
     fn takes_what_go_takes() {

@@ -16,7 +16,8 @@ const SET: u64 = u64::from_le_bytes(*b"bndset_1");
 /// ostree's `<stateroot>-<checksum>.<serial>` or composefs' digest.
 ///
 /// It is a file name below `refs/`: 1 to 200 of `[A-Za-z0-9._-]`, not beginning with a dot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct DeploymentId(String);
 
 /// A text that names no deployment.
@@ -54,6 +55,14 @@ impl FromStr for DeploymentId {
         } else {
             Err(DeploymentIdError(text.to_owned()))
         }
+    }
+}
+
+impl TryFrom<String> for DeploymentId {
+    type Error = DeploymentIdError;
+
+    fn try_from(text: String) -> Result<Self, DeploymentIdError> {
+        text.parse()
     }
 }
 

@@ -1,0 +1,123 @@
+//! Whose lock it is that holds a deployment back.
+//!
+//! A lock is a file or a flag of ostree's or bootc's that says nothing of who
+//! made it. Ours has a record, `run/boundstore/locks/<deployment>`:
+//!
+//! 1. nothing is locked: an empty record is made;
+//! 2. the deployment is locked;
+//! 3. what the lock is, by device, inode and time of the host's files, is
+//!    written to the record.
+//!
+//! Killed after 1, the deployment is not locked, and the record says nothing:
+//! it is begun again. Killed after 2, it is locked and the record is empty:
+//! that is what a user's lock made after 1 looks like too, so it counts as a
+//! user's, who unlocks it. After 3 the lock is ours as long as the host's files
+//! are those: whoever stages again, or unlocks and locks, makes others.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use super::GuardError;
+use crate::{
+    deployment::host::{Backend, Deployment, Host, HostError},
+    error::{Doing, PathError},
+    repo::DeploymentId,
+};
+
+/// Who holds a deployment back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    Nobody,
+    Us,
+    Others,
+}
+
+/// The lock of one deployment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lock<'a> {
+    pub(super) host: &'a dyn Host,
+    pub(super) root: &'a Path,
+    pub(super) id: &'a DeploymentId,
+}
+
+impl Lock<'_> {
+    /// Who holds `staged` back. A record of what is not ours goes.
+    pub(super) fn owner(&self, staged: &Deployment) -> Result<Owner, GuardError> {
+        let record = match fs::read_to_string(self.record()) {
+            Ok(record) => record,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            read => read.doing("read", self.record())?,
+        };
+        if !staged.finalization_locked {
+            self.forget()?;
+            return Ok(Owner::Nobody);
+        }
+        if !record.is_empty() && record == self.identity()? {
+            return Ok(Owner::Us);
+        }
+        self.forget()?;
+        Ok(Owner::Others)
+    }
+
+    /// Locks what nobody has locked.
+    pub(super) fn take(&self) -> Result<Owner, GuardError> {
+        let record = self.record();
+        if let Some(folder) = record.parent() {
+            fs::create_dir_all(folder).doing("create directory", folder)?;
+        }
+        fs::write(&record, "").doing("write", &record)?;
+        self.host.set_finalization_locked(self.id, true)?;
+        fs::write(&record, self.identity()?).doing("write", &record)?;
+        Ok(Owner::Us)
+    }
+
+    /// Unlocks what is ours. Somebody may have staged another one, or made the
+    /// lock his own: then there is nothing to do.
+    pub(super) fn release(&self) -> Result<(), GuardError> {
+        let ours = fs::read_to_string(self.record()).doing("read", self.record())?;
+        if ours == self.identity()? {
+            match self.host.set_finalization_locked(self.id, false) {
+                Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
+                unlocked => unlocked?,
+            }
+        }
+        Ok(self.forget()?)
+    }
+
+    fn forget(&self) -> Result<(), PathError> {
+        super::remove_if_there(&self.record())
+    }
+
+    fn record(&self) -> PathBuf {
+        let locks = self.root.join("run/boundstore/locks");
+        locks.join(self.id.as_str())
+    }
+
+    /// The host's files that say what is staged and whether it is held back.
+    fn identity(&self) -> Result<String, PathError> {
+        let files: &[&str] = match self.host.backend() {
+            Backend::Ostree => &[
+                "ostree/staged-deployment",
+                "ostree/staged-deployment-locked",
+            ],
+            Backend::Composefs => &["composefs/staged-deployment"],
+        };
+        let mut identity = String::new();
+        for file in files {
+            let path = self.root.join("run").join(file);
+            match fs::symlink_metadata(&path) {
+                Ok(file) => {
+                    let (device, inode) = (file.dev(), file.ino());
+                    let (seconds, rest) = (file.mtime(), file.mtime_nsec());
+                    identity += &format!("{device} {inode} {seconds}.{rest:09}\n");
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => identity += "none\n",
+                Err(error) => return Err(error).doing("stat", &path),
+            }
+        }
+        Ok(identity)
+    }
+}

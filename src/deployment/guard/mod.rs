@@ -1,0 +1,272 @@
+//! The guard: a deployment whose set is incomplete must not become the next
+//! boot.
+//!
+//! [`Guard::stage`] is for when one has been staged: it is held back, its set
+//! is brought, it is let go. [`Guard::veto`] is for the shutdown, without a
+//! network: what is incomplete then is held back, and [`LastVeto`] tells the
+//! system that comes up in its stead.
+
+mod again;
+mod lack;
+mod last_veto;
+mod lock;
+
+use std::path::Path;
+
+pub use self::{
+    lack::{Lack, lack},
+    last_veto::{LastVeto, clear_last_veto, last_veto, note_boot},
+};
+use self::{
+    last_veto::remember,
+    lock::{Lock, Owner},
+};
+use super::host::{Backend, Deployment, Host, HostError, HostPaths};
+use crate::{
+    config::Policy,
+    error::{Doing, PathError},
+    repo::DeploymentId,
+    sys::{self, MountError, Unmount},
+};
+
+/// Where a queued soft reboot has its root, below the host's: systemd goes to
+/// what is mounted there, and where nothing is, to the root that runs
+/// (systemd-soft-reboot.service(8)).
+const NEXT_ROOT: &str = "run/nextroot";
+/// What ostree notes of it.
+const OSTREE_NEXT_ROOT: &str = "run/ostree/nextroot-booted";
+
+/// Guards the next boot of a host.
+#[derive(Debug, Clone, Copy)]
+pub struct Guard<'a> {
+    /// The host.
+    pub host: &'a dyn Host,
+    /// Its files.
+    pub paths: &'a HostPaths,
+    /// What happens to what is incomplete.
+    pub policy: Policy,
+}
+
+/// A staged deployment whose set is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// Whether its set had to be brought.
+    pub synced: bool,
+    /// Whether somebody else holds it back: then so it stays.
+    pub held_by_others: bool,
+}
+
+/// What a shutdown would go to, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// What its set lacks.
+    pub lack: Option<Lack>,
+    /// Whether it is held back for that.
+    pub vetoed: bool,
+}
+
+/// Why a deployment could not be guarded.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The host's deployments are not known, or cannot be held back.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The set was brought, and lacks something yet.
+    #[error("the set of {deployment} was brought, but {lack}")]
+    Incomplete {
+        /// Whose.
+        deployment: DeploymentId,
+        /// What it lacks.
+        lack: Lack,
+    },
+    /// A queued soft reboot could not be taken back.
+    #[error("take back the soft reboot to {deployment}")]
+    SoftReboot {
+        /// To which.
+        deployment: DeploymentId,
+        /// Why.
+        source: MountError,
+    },
+    /// A file of ours could not be handled.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+impl Guard<'_> {
+    /// Holds the staged deployment back while `sync` brings its set; nothing
+    /// where none is staged. Where somebody stages another one meanwhile, that
+    /// one is guarded too.
+    ///
+    /// # Errors
+    /// `sync`'s, and [`GuardError`]: the deployment is then still held back.
+    pub fn stage<E: From<GuardError>>(
+        &self,
+        mut sync: impl FnMut(&DeploymentId) -> Result<(), E>,
+    ) -> Result<Option<Ready>, E> {
+        loop {
+            let Some(staged) = self.staged()? else {
+                return Ok(None);
+            };
+            let done = self.stage_one(&staged, &mut sync);
+            // Nobody is told of changes while this runs: so it looks itself.
+            if self.staged()?.is_none_or(|now| now.id == staged.id) {
+                return done.map(Some);
+            }
+        }
+    }
+
+    fn stage_one<E: From<GuardError>>(
+        &self,
+        staged: &Deployment,
+        sync: &mut impl FnMut(&DeploymentId) -> Result<(), E>,
+    ) -> Result<Ready, E> {
+        let id = &staged.id;
+        let lock = self.lock(id);
+        let mut owner = lock.owner(staged)?;
+        let lacks = || lack(self.host, &self.paths.repo, id);
+        let incomplete = lacks().is_some();
+        if incomplete {
+            if self.policy == Policy::Veto && owner == Owner::Nobody {
+                owner = lock.take()?;
+            }
+            sync(id)?;
+            if let Some(lack) = lacks() {
+                let deployment = id.clone();
+                return Err(GuardError::Incomplete { deployment, lack }.into());
+            }
+        }
+        if owner == Owner::Us {
+            lock.release()?;
+        }
+        clear_last_veto(self.paths).map_err(GuardError::from)?;
+        Ok(Ready {
+            deployment: id.clone(),
+            synced: incomplete,
+            held_by_others: owner == Owner::Others,
+        })
+    }
+
+    /// Judges what this shutdown goes to: the staged deployment, and what a
+    /// soft reboot is queued for. By [`Policy::Veto`] an incomplete one is held
+    /// back: it is locked, a soft reboot to it is taken back, and both are
+    /// written to [`LastVeto`].
+    ///
+    /// A staged deployment is locked before it is checked, so that a check
+    /// that is killed has held it back.
+    ///
+    /// # Errors
+    /// [`GuardError`]. What was locked stays so.
+    pub fn veto(&self) -> Result<Vec<Verdict>, GuardError> {
+        let deployments = self.host.deployments()?;
+        let mut verdicts = Vec::new();
+        if let Some(staged) = deployments.iter().find(|one| one.staged) {
+            verdicts.extend(self.veto_staged(staged, &deployments)?);
+        }
+        if let Some(target) = deployments.iter().find(|one| one.soft_reboot_target) {
+            let known = verdicts
+                .iter()
+                .find(|verdict: &&Verdict| verdict.deployment == target.id);
+            let lack = match known {
+                Some(verdict) => verdict.lack.clone(),
+                None => lack(self.host, &self.paths.repo, &target.id),
+            };
+            let vetoed = lack.is_some() && self.policy == Policy::Veto;
+            if let Some(lack) = lack.as_ref().filter(|_| vetoed) {
+                self.take_back_soft_reboot(&target.id)?;
+                remember(self, &target.id, &deployments, lack)?;
+            }
+            verdicts.retain(|verdict| verdict.deployment != target.id);
+            verdicts.push(Verdict {
+                deployment: target.id.clone(),
+                lack,
+                vetoed,
+            });
+        }
+        Ok(verdicts)
+    }
+
+    /// `None` where others hold it back: it comes with no reboot.
+    fn veto_staged(
+        &self,
+        staged: &Deployment,
+        all: &[Deployment],
+    ) -> Result<Option<Verdict>, GuardError> {
+        let id = &staged.id;
+        let lock = self.lock(id);
+        let mut owner = lock.owner(staged)?;
+        if owner == Owner::Others {
+            return Ok(None);
+        }
+        if self.policy == Policy::Veto {
+            if owner == Owner::Nobody {
+                owner = lock.take()?;
+            }
+            remember(self, id, all, &Lack::unchecked())?;
+        }
+        let lack = lack(self.host, &self.paths.repo, id);
+        match &lack {
+            Some(lack) if self.policy == Policy::Veto => remember(self, id, all, lack)?,
+            // What the guard still held when it was stopped, too.
+            _ if owner == Owner::Us => {
+                lock.release()?;
+                clear_last_veto(self.paths)?;
+            }
+            _ => {}
+        }
+        Ok(Some(Verdict {
+            deployment: id.clone(),
+            vetoed: lack.is_some() && self.policy == Policy::Veto,
+            lack,
+        }))
+    }
+
+    /// Unmounts what a soft reboot would go to, as `ostree admin
+    /// prepare-soft-reboot --reset` and `bootc upgrade` do: systemd then starts
+    /// the root again that runs.
+    fn take_back_soft_reboot(&self, id: &DeploymentId) -> Result<(), GuardError> {
+        let next_root = self.paths.root.join(NEXT_ROOT);
+        let next_root = next_root.canonicalize().unwrap_or(next_root);
+        let failed = |source| GuardError::SoftReboot {
+            deployment: id.clone(),
+            source,
+        };
+        while is_mounted(&next_root)? {
+            sys::unmount(&next_root, Unmount::Lazy).map_err(failed)?;
+        }
+        if self.host.backend() == Backend::Ostree {
+            let note = self.paths.root.join(OSTREE_NEXT_ROOT);
+            remove_if_there(&note)?;
+        }
+        Ok(())
+    }
+
+    fn staged(&self) -> Result<Option<Deployment>, GuardError> {
+        let deployments = self.host.deployments()?;
+        Ok(deployments.into_iter().find(|one| one.staged))
+    }
+
+    fn lock<'a>(&'a self, id: &'a DeploymentId) -> Lock<'a> {
+        Lock {
+            host: self.host,
+            root: &self.paths.root,
+            id,
+        }
+    }
+}
+
+fn is_mounted(target: &Path) -> Result<bool, PathError> {
+    Ok(sys::mount_table()?
+        .iter()
+        .any(|mount| mount.target == target))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), PathError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("remove", path),
+    }
+}
