@@ -47,7 +47,11 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 fn look(global: &Global, args: &Args) -> Result<Status, Failure> {
     let only = Selector::only(args.deployment.as_ref(), global)?;
     let host = global.host()?;
-    Ok(status(&global.repo(), host.as_deref(), only.as_deref())?)
+    Ok(status(
+        &global.host_paths(),
+        host.as_deref(),
+        only.as_deref(),
+    )?)
 }
 
 fn human(status: &Status) -> String {

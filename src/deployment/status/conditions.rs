@@ -5,7 +5,7 @@ use std::{os::fd::AsFd, path::PathBuf};
 use super::{Condition, Kind, Look};
 use crate::{
     bound,
-    deployment::host::Deployment,
+    deployment::{guard::LastVeto, host::Deployment},
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
 };
@@ -92,6 +92,15 @@ pub(super) fn locked(known: &Deployment) -> Option<Condition> {
     let message = "it will not become the next boot until its finalization is unlocked";
     let locked = condition(Kind::Locked, true, "Finalization", message.into());
     (known.staged && known.finalization_locked).then_some(locked)
+}
+
+/// Told only where it holds.
+pub(super) fn vetoed(veto: &LastVeto) -> Condition {
+    let (time, lack, again) = (&veto.time, &veto.lack, &veto.again);
+    let message = format!(
+        "at {time} it was kept from being the next boot: {lack}; to stage it again: {again}"
+    );
+    condition(Kind::Vetoed, true, "Incomplete", message)
 }
 
 /// Told of what a rollback would boot.

@@ -2,16 +2,14 @@
 
 mod conditions;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use serde::Serialize;
 
 use super::{
     expose::{Exposed, SOURCE, exposed_in},
-    host::{Backend, Deployment, Host},
+    guard::{LastVeto, last_veto},
+    host::{Backend, Deployment, Host, HostPaths},
 };
 use crate::{
     error::{PathError, with_causes},
@@ -114,6 +112,8 @@ pub enum Kind {
     Verified,
     /// It is held back from becoming the next boot.
     Locked,
+    /// It did not become the next boot, since its set was incomplete.
+    Vetoed,
     /// A rollback would boot it without its images.
     UnsafeRollback,
 }
@@ -124,7 +124,7 @@ impl Condition {
     pub fn is_bad(&self) -> bool {
         match self.kind {
             Kind::Present => !self.status,
-            Kind::UnsafeRollback => self.status,
+            Kind::UnsafeRollback | Kind::Vetoed => self.status,
             Kind::Mounted | Kind::Verified | Kind::Locked => false,
         }
     }
@@ -145,7 +145,7 @@ impl Status {
 /// table cannot be read. A damaged set is no error but a condition, a host
 /// whose deployments cannot be told a problem.
 pub fn status(
-    repo: &Path,
+    paths: &HostPaths,
     host: Option<&dyn Host>,
     only: Option<&[DeploymentId]>,
 ) -> Result<Status, RepoError> {
@@ -155,7 +155,11 @@ pub fn status(
         problems.push(with_causes(&error));
         Vec::new()
     });
-    let view = match RepoView::open(repo) {
+    let veto = last_veto(paths).unwrap_or_else(|error| {
+        problems.push(with_causes(&error));
+        None
+    });
+    let view = match RepoView::open(&paths.repo) {
         Err(RepoError::Absent(_)) if host.is_some() => None,
         opened => Some(opened?),
     };
@@ -166,19 +170,26 @@ pub fn status(
             let with_set = view
                 .as_ref()
                 .map_or(Ok(Vec::new()), RepoView::deployments)?;
-            let others = with_set.into_iter().filter(|id| known(id).is_none());
             let of_host = deployments.iter().map(|known| known.id.clone());
-            of_host.chain(others).collect()
+            let vetoed = veto.iter().map(|veto| veto.deployment.clone());
+            let mut ids: Vec<DeploymentId> = Vec::new();
+            for id in of_host.chain(with_set).chain(vetoed) {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            ids
         }
     };
     let look = Look {
         view: view.as_ref(),
         host,
         mounts: mounted_sets()?,
+        veto,
     };
     let deployments = ids.into_iter().map(|id| look.at(known(&id), id)).collect();
     Ok(Status {
-        repository: repo.to_owned(),
+        repository: paths.repo.clone(),
         secure: view.is_some_and(|view| view.is_secure()),
         backend: host.map(Host::backend),
         problems,
@@ -202,6 +213,7 @@ struct Look<'a> {
     view: Option<&'a RepoView>,
     host: Option<&'a dyn Host>,
     mounts: Vec<(PathBuf, Exposed)>,
+    veto: Option<LastVeto>,
 }
 
 impl Look<'_> {
@@ -220,6 +232,8 @@ impl Look<'_> {
             conditions.extend(conditions::locked(known));
             conditions.extend(conditions::unsafe_rollback(known, &conditions[0]));
         }
+        let veto = self.veto.iter().filter(|veto| veto.deployment == id);
+        conditions.extend(veto.map(conditions::vetoed));
         DeploymentStatus {
             roles: self.roles(known, &id),
             id,
