@@ -6,7 +6,7 @@ use crate::{
     bound::{ArgumentError, ScanError},
     config::ConfigError,
     deployment::{ExposeError, SyncError, host::HostError},
-    error::PathError,
+    error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
     sys::MountError,
@@ -43,6 +43,11 @@ impl Failure {
             exit,
             error: error.into(),
         }
+    }
+
+    /// The error and its causes in one line.
+    pub(super) fn text(&self) -> String {
+        with_causes(&*self.error)
     }
 
     /// Prints the error and its causes, each once.

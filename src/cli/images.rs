@@ -6,15 +6,16 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::bytes,
+    selector::Selector,
 };
 use crate::repo::{DeploymentId, RepoView, SetImageRecord};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
-    /// Only this deployment's
-    #[arg(long, value_name = "ID")]
-    deployment: Option<DeploymentId>,
+    /// Only this deployment's: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Option<Selector>,
 }
 
 #[derive(Debug, Serialize)]
@@ -31,14 +32,14 @@ struct Images {
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let view = RepoView::open(&global.repo())?;
-    let ids = match &args.deployment {
-        Some(id) => vec![id.clone()],
+    let ids = match Selector::only(args.deployment.as_ref(), global)? {
+        Some(ids) => ids,
         None => view.deployments()?,
     };
     let mut images = Vec::new();
     for id in ids {
         let set = view.set(&id)?;
-        if set.is_none() && args.deployment.is_some() {
+        if set.is_none() && matches!(args.deployment, Some(Selector::Id(_))) {
             let message =
                 format!("deployment {id} has no set: `boundstore sync --deployment {id}`");
             return Err(Failure::new(Exit::Failed, message));

@@ -9,7 +9,9 @@ mod images;
 mod later;
 mod mount;
 mod output;
+mod progress;
 mod remove;
+mod selector;
 mod status;
 mod sync;
 mod verify;
@@ -25,7 +27,7 @@ use self::{
 use crate::{
     config::Config,
     deployment::host::{Host, HostPaths, detect},
-    repo,
+    repo, sys,
 };
 
 const EXIT_STATUS: &str = "\
@@ -108,6 +110,17 @@ impl Global {
             Ok(config) => (config, None),
             Err(error) => (Config::default(), Some(error.into())),
         }
+    }
+
+    /// Lets this process write to the repository where the host mounts it
+    /// read-only, in a mount namespace of its own. Call it before any thread
+    /// is started.
+    fn make_writable(&self) -> Result<(), Failure> {
+        if sys::make_writable(&self.repo())? {
+            self.output()
+                .detail("remounted the repository writable, for this process alone");
+        }
+        Ok(())
     }
 
     fn output(&self) -> Output {

@@ -8,10 +8,11 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::count,
+    selector::Selector,
 };
 use crate::{
     deployment::{ExposeError, Mounter, exposed_at, mount_empty, store_label, umount as unmount},
-    repo::{DeploymentId, RepoView},
+    repo::RepoView,
 };
 
 /// Where podman looks for the host's additional image store.
@@ -23,9 +24,9 @@ const STORE: &str = "/usr/lib/containers/storage";
     working; the exit status tells."
 )]
 pub(super) struct MountArgs {
-    /// Whose set
-    #[arg(long, value_name = "ID")]
-    deployment: DeploymentId,
+    /// Whose set: an id, or the host's booted, staged, rollback
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Selector,
     /// Where to
     #[arg(default_value = STORE)]
     target: PathBuf,
@@ -51,9 +52,10 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         context: store_label(),
     };
     let target = &args.target;
+    let id = args.deployment.one(global)?;
     let mounted = RepoView::open(&global.repo())
         .map_err(ExposeError::from)
-        .and_then(|view| mounter.mount(&view, &args.deployment, target));
+        .and_then(|view| mounter.mount(&view, &id, target));
     let output = global.output();
     match mounted {
         Ok(mounted) => {
@@ -62,7 +64,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
             }
             let (set, already) = (&mounted.set, mounted.already);
             let result = json!({
-                "deployment": args.deployment, "target": target,
+                "deployment": id, "target": target,
                 "set_image": set.set_image, "images": set.images.len(), "already": already,
             });
             output.result("mount", &result, || {
@@ -71,7 +73,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
                 } else {
                     "mounted"
                 };
-                let (id, images) = (&args.deployment, count(set.images.len(), "image"));
+                let images = count(set.images.len(), "image");
                 format!("the set of {id} ({images}) {how} at {}\n", target.display())
             })?;
             Ok(Exit::Done)

@@ -50,6 +50,13 @@ impl Output {
         }
     }
 
+    /// A line for programs, silence or not.
+    pub(super) fn line(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
+            eprintln!("{line}");
+        }
+    }
+
     /// Something that may be wrong.
     pub(super) fn warn(&self, message: &str) {
         self.say(&format!("Warning: {message}"));

@@ -5,11 +5,9 @@ use serde_json::json;
 use super::{
     Global,
     failure::{Exit, Failure},
+    selector::Selector,
 };
-use crate::{
-    deployment::status,
-    repo::{DeploymentId, Repo},
-};
+use crate::{deployment::status, repo::Repo};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -17,14 +15,15 @@ use crate::{
     gc`."
 )]
 pub(super) struct Args {
-    /// Whose set is to go
-    #[arg(long, value_name = "ID")]
-    deployment: DeploymentId,
+    /// Whose set is to go: an id, or the host's booted, staged, rollback
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Selector,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
+    global.make_writable()?;
+    let id = &args.deployment.one(global)?;
     let repo = Repo::open(&global.repo(), Repo::LOCK_LIMIT)?;
-    let id = &args.deployment;
     for deployment in status(&global.repo(), None, Some(std::slice::from_ref(id)))?.deployments {
         if let Some(target) = deployment.mounted_at.first() {
             // Another deployment with the same set keeps its objects.

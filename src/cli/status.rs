@@ -9,18 +9,16 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::bytes,
+    selector::Selector,
 };
-use crate::{
-    deployment::{DeploymentStatus, Status, status},
-    repo::DeploymentId,
-};
+use crate::deployment::{DeploymentStatus, Status, status};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
-    /// Only this deployment
-    #[arg(long, value_name = "ID")]
-    deployment: Option<DeploymentId>,
+    /// Only this deployment: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Option<Selector>,
     /// Wait until all is well, at most this long
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u64>,
@@ -47,9 +45,9 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 }
 
 fn look(global: &Global, args: &Args) -> Result<Status, Failure> {
-    let only = args.deployment.as_ref().map(std::slice::from_ref);
+    let only = Selector::only(args.deployment.as_ref(), global)?;
     let host = global.host()?;
-    Ok(status(&global.repo(), host.as_deref(), only)?)
+    Ok(status(&global.repo(), host.as_deref(), only.as_deref())?)
 }
 
 fn human(status: &Status) -> String {

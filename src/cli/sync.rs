@@ -1,40 +1,43 @@
 //! `boundstore sync`
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Global,
     failure::{Exit, Failure},
     output::{Output, bytes, count},
+    progress::{Progress, Teller},
+    selector::Selector,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
-    deployment::{SyncEvent, Synced, Syncer},
+    deployment::{Retry, SyncEvent, Synced, Syncer},
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
-    source::{FetchStep, SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
+    source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
     sys,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Which images a deployment is bound to is told by the folders \
-    usr/lib/bootc/bound-images.d and usr/lib/boundstore/bound-images.d below --root, and \
-    by --image."
+    usr/lib/bootc/bound-images.d and usr/lib/boundstore/bound-images.d below its root, and \
+    by --image. The root of a deployment of this host is found by itself."
 )]
 pub(super) struct Args {
-    /// The root file tree of the deployment
+    /// The root file tree of a deployment that is not this host's
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Whose set this is: any name of [A-Za-z0-9._-]
-    #[arg(long, value_name = "ID")]
-    deployment: DeploymentId,
+    /// Whose set this is: any name of [A-Za-z0-9._-], or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Selector,
     /// An image, and where to take it from if not from its registry
     #[arg(long = "image", value_name = "NAME[=SOURCE]")]
     images: Vec<String>,
@@ -63,24 +66,137 @@ pub(super) struct Args {
     /// Talk to registries without TLS, or without checking it
     #[arg(long)]
     no_tls_verify: bool,
+    /// Try again for so long what the network refuses for the moment
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    retry_for: u64,
+    /// How to tell on stderr what happens
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    progress: Progress,
     /// Only tell what would be fetched; write nothing
     #[arg(long)]
     dry_run: bool,
 }
 
+/// A deployment, and where its root file tree is.
+struct Target {
+    id: DeploymentId,
+    root: Option<Root>,
+}
+
+/// A root file tree, held open.
+struct Root {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
-    let wanted = wanted(args, &output)?;
-    if wanted.is_empty() && args.root.is_none() {
+    if !args.dry_run {
+        global.make_writable()?;
+    }
+    let targets = targets(global, args)?;
+    let [target] = &targets[..] else {
+        return each(global, args, &targets);
+    };
+    let synced = sync(global, args, target)?;
+    let id = &target.id;
+    let document = document(args, id, &synced);
+    output.result("sync", &document, || text(id, &synced))?;
+    if synced.dropped.total() > 0 {
+        output.say(&format!("left out of the trees: {}", synced.dropped));
+    }
+    Ok(Exit::Done)
+}
+
+/// Syncs several, or none. A failure is told, and does not stop the others.
+fn each(global: &Global, args: &Args, targets: &[Target]) -> Result<Exit, Failure> {
+    let output = global.output();
+    let mut documents = Vec::new();
+    let mut texts = String::new();
+    let mut exits = Vec::new();
+    for Target { id, .. } in targets {
+        output.detail(&format!("deployment {id}"));
+    }
+    for target in targets {
+        let id = &target.id;
+        match sync(global, args, target) {
+            Ok(synced) => {
+                documents.push(document(args, id, &synced));
+                texts += &text(id, &synced);
+            }
+            Err(failure) => {
+                eprintln!("deployment {id}:");
+                failure.print();
+                let (exit, error) = (failure.exit as u8, failure.text());
+                documents.push(json!({ "deployment": id, "exit_status": exit, "error": error }));
+                exits.push(failure.exit);
+            }
+        }
+    }
+    if targets.is_empty() {
+        texts = format!("{}: nothing to do\n", args.deployment.nothing());
+    }
+    output.result("sync", &json!({ "deployments": documents }), || texts)?;
+    // Trying again helps only where nothing else is wrong.
+    let lasting = exits.iter().find(|exit| **exit != Exit::NotNow);
+    Ok(*lasting.or(exits.first()).unwrap_or(&Exit::Done))
+}
+
+fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
+    if let Some(path) = &args.root {
+        let Selector::Id(id) = &args.deployment else {
+            let message = format!(
+                "--deployment {} is a deployment of this host, whose root is found without --root",
+                args.deployment
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        let dir = sys::open_dir(path)?;
+        let path = path.clone();
+        let root = Some(Root { path, dir });
+        return Ok(vec![Target {
+            id: id.clone(),
+            root,
+        }]);
+    }
+    let host = global.host()?;
+    let host = host.as_deref();
+    let ids = args.deployment.ids_of(host)?;
+    let of_host = |id: DeploymentId| {
+        let root = match host.filter(|host| host.is_own(&id)) {
+            Some(host) => Some(Root::of(host.open_root(&id)?)),
+            None => None,
+        };
+        Ok(Target { id, root })
+    };
+    ids.into_iter().map(of_host).collect()
+}
+
+impl Root {
+    fn of(dir: OwnedFd) -> Self {
+        // It may be mounted nowhere; skopeo, too, finds its files by this path.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), dir.as_raw_fd());
+        let path = path.into();
+        Self { path, dir }
+    }
+}
+
+fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure> {
+    let output = global.output();
+    let (id, root) = (&target.id, target.root.as_ref());
+    let wanted = wanted(args, root, &output)?;
+    if wanted.is_empty() && root.is_none() {
         let message = "no image is named: give --root DIR, whose unit files bind some, or --image";
         return Err(Failure::new(Exit::Usage, message));
     }
     if wanted.is_empty() {
-        output.warn("no image is bound: the set will be empty");
+        output.warn(&format!("{id} binds no image: its set will be empty"));
     }
     let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
-    let sources = Sources::open(&args.from, source_options(args, &spool_dir))?;
-    let observer = |event: SyncEvent<'_>| tell(&output, &event);
+    let options = source_options(args, root, &spool_dir);
+    let sources = Sources::open(&args.from, options)?;
+    let teller = Teller::new(&output, args.progress, id);
+    let observer = |event: SyncEvent<'_>| teller.tell(&event);
     let syncer = Syncer {
         repo: global.repo(),
         create: Some(NewRepo {
@@ -93,19 +209,18 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         },
         sources: &sources,
         spool_dir,
+        retry: Retry::within(Duration::from_secs(args.retry_for)),
         observer: &observer,
     };
-    let synced = if args.dry_run {
-        syncer.dry_run(&args.deployment, &wanted)?
+    Ok(if args.dry_run {
+        syncer.dry_run(id, &wanted)?
     } else {
-        syncer.sync(&args.deployment, &wanted)?
-    };
-    report(&output, args, &synced)?;
-    Ok(Exit::Done)
+        syncer.sync(id, &wanted)?
+    })
 }
 
 /// What the library is told of this host: it reads no environment itself.
-fn source_options(args: &Args, spool_dir: &Path) -> SourceOptions {
+fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceOptions {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let policy_paths = match &args.policy {
         Some(policy) => vec![policy.clone()],
@@ -116,8 +231,8 @@ fn source_options(args: &Args, spool_dir: &Path) -> SourceOptions {
             .collect(),
     };
     // The target's credentials, then the running host's, as bootc looks for them.
-    let of_root = args.root.iter().flat_map(|root| {
-        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.join(file))
+    let of_root = root.iter().flat_map(|root| {
+        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.path.join(file))
     });
     let of_host = [
         "/run/ostree/auth.json",
@@ -149,9 +264,9 @@ fn default_spool() -> PathBuf {
     }
 }
 
-fn wanted(args: &Args, output: &Output) -> Result<Vec<Wanted>, Failure> {
-    let scan = match &args.root {
-        Some(root) => bound::scan(sys::open_dir(root)?.as_fd())?,
+fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wanted>, Failure> {
+    let scan = match root {
+        Some(root) => bound::scan(root.dir.as_fd())?,
         None => Scan::default(),
     };
     let scan = scan.with_command_line(&args.images)?;
@@ -176,84 +291,37 @@ fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
     Ok(wanted)
 }
 
-fn tell(output: &Output, event: &SyncEvent<'_>) {
-    match event {
-        SyncEvent::Resolved(found) => {
-            let image = &found.image;
-            let (name, digest) = (&image.name, &image.manifest_digest);
-            output.detail(&format!(
-                "{name} is {digest}, from {}: {}",
-                found.origin, image.verdict
-            ));
-        }
-        SyncEvent::Fetching {
-            found,
-            step: FetchStep::Begun { digest, size },
-        } => {
-            let name = &found.image.name;
-            output.say(&format!("{name}: fetching {digest}, {}", bytes(*size)));
-        }
-        SyncEvent::Fetching {
-            found,
-            step: FetchStep::Reused { digest, .. },
-        } => {
-            output.say(&format!(
-                "{}: {digest} was fetched before",
-                found.image.name
-            ));
-        }
-        SyncEvent::Fetching { .. } => {}
-        SyncEvent::Importing {
-            name,
-            layer,
-            of,
-            blob_bytes,
-        } => {
-            output.say(&format!(
-                "{name}: layer {} of {of}, {}",
-                layer + 1,
-                bytes(*blob_bytes)
-            ));
-        }
-        SyncEvent::Squashing(name) => output.detail(&format!("{name}: squashing")),
-        SyncEvent::Leftover(error) => output.warn(&format!("{error}: {}", error.source)),
-    }
-}
-
-fn report(output: &Output, args: &Args, synced: &Synced) -> Result<(), Failure> {
-    let id = &args.deployment;
-    let result = json!({
+fn document(args: &Args, id: &DeploymentId, synced: &Synced) -> Value {
+    let set = synced.set.as_ref();
+    json!({
         "deployment": id,
         "dry_run": args.dry_run,
         "unchanged": synced.unchanged,
-        "set_image": synced.set.as_ref().map(|set| set.set_image),
-        "set_image_bytes": synced.set.as_ref().map(|set| set.set_image_bytes),
-        "images": synced.set.as_ref().map(|set| &set.images),
+        "set_image": set.map(|set| set.set_image),
+        "set_image_bytes": set.map(|set| set.set_image_bytes),
+        "images": set.map(|set| &set.images),
         "layers_imported": synced.layers_imported,
         "layers_reused": synced.layers_reused,
         "bytes_fetched": synced.bytes_fetched,
         "dropped": synced.dropped.total(),
-    });
-    output.result("sync", &result, || {
-        let fetched = bytes(synced.bytes_fetched);
-        let new = count(synced.layers_imported, "layer");
-        let old = synced.layers_reused;
-        match &synced.set {
-            Some(set) if synced.unchanged => {
-                format!("the set of {id} is up to date: {}\n", set.set_image)
-            }
-            Some(set) => format!(
-                "published the set of {id}: {}, {new} new ({fetched}), {old} held\n\
-                 set image {}, {}\n",
-                count(set.images.len(), "image"),
-                set.set_image,
-                bytes(set.set_image_bytes),
-            ),
-            None => format!("would fetch {new} ({fetched}); {old} are held\n"),
+    })
+}
+
+fn text(id: &DeploymentId, synced: &Synced) -> String {
+    let fetched = bytes(synced.bytes_fetched);
+    let new = count(synced.layers_imported, "layer");
+    let old = synced.layers_reused;
+    match &synced.set {
+        Some(set) if synced.unchanged => {
+            format!("the set of {id} is up to date: {}\n", set.set_image)
         }
-    })?;
-    if synced.dropped.total() > 0 {
-        output.say(&format!("left out of the trees: {}", synced.dropped));
+        Some(set) => format!(
+            "published the set of {id}: {}, {new} new ({fetched}), {old} held\n\
+             set image {}, {}\n",
+            count(set.images.len(), "image"),
+            set.set_image,
+            bytes(set.set_image_bytes),
+        ),
+        None => format!("would fetch {new} ({fetched}); {old} are held\n"),
     }
-    Ok(())
 }

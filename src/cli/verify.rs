@@ -4,18 +4,19 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::{bytes, count},
+    selector::Selector,
 };
 use crate::{
-    repo::{DeploymentId, RepoView},
+    repo::RepoView,
     verify::{Problem, Usage, Verified, verify},
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Takes no lock. Exit status 3 where anything is bad.")]
 pub(super) struct Args {
-    /// Only this deployment's set
-    #[arg(long, value_name = "ID")]
-    deployment: Option<DeploymentId>,
+    /// Only this deployment's set: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
+    deployment: Option<Selector>,
     /// Read and hash every object
     #[arg(long)]
     deep: bool,
@@ -23,13 +24,14 @@ pub(super) struct Args {
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
+    let only = Selector::only(args.deployment.as_ref(), global)?;
     let view = RepoView::open(&global.repo())?;
     let progress = |done: usize, all: usize| {
         if args.deep && done.is_multiple_of(5000) && done < all {
             output.say(&format!("checked {done} of {all} objects"));
         }
     };
-    let verified = verify(&view, args.deployment.as_ref(), args.deep, &progress)?;
+    let verified = verify(&view, only.as_deref(), args.deep, &progress)?;
     output.result("verify", &verified, || human(&verified))?;
     Ok(if verified.is_healthy() {
         Exit::Done

@@ -7,7 +7,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
+
+use super::retry::Retry;
 
 use crate::{
     document::Compression,
@@ -38,6 +41,8 @@ pub struct Syncer<'a> {
     pub sources: &'a Sources,
     /// Where blobs from the network are kept until they are published.
     pub spool_dir: PathBuf,
+    /// How long to try again what the network refuses for the moment.
+    pub retry: Retry,
     /// Hears what happens.
     pub observer: &'a dyn Fn(SyncEvent<'_>),
 }
@@ -62,6 +67,15 @@ pub enum SyncEvent<'e> {
         found: &'e Found,
         /// How far it is.
         step: FetchStep,
+    },
+    /// The network failed; it is tried again.
+    Retrying {
+        /// The image.
+        name: &'e ImageName,
+        /// Why it failed.
+        error: &'e SourceError,
+        /// In how long it is tried again.
+        pause: Duration,
     },
     /// A layer is being fetched and imported: its size as a blob, in bytes.
     Importing {
@@ -265,10 +279,7 @@ impl Syncer<'_> {
         // Images share layers; looking for one reads its whole list of objects.
         let mut held = HashMap::new();
         for wanted in wanted {
-            let found = self
-                .sources
-                .resolve(wanted)
-                .map_err(|source| source_error(&wanted.name, source))?;
+            let found = self.patiently(&wanted.name, || self.sources.resolve(wanted))?;
             (self.observer)(SyncEvent::Resolved(&found));
             let mut missing = Vec::new();
             for (index, LayerDescriptor { diff_id, .. }) in found.image.layers.iter().enumerate() {
@@ -319,11 +330,8 @@ impl Syncer<'_> {
         else {
             return Ok(None);
         };
-        let failed = |plan: &Plan| {
-            let name = plan.image().name.clone();
-            move |source| source_error(&name, source)
-        };
-        let spool = Spool::open(&self.spool_dir).map_err(failed(first))?;
+        let name = &first.image().name;
+        let spool = self.patiently(name, || Spool::open(&self.spool_dir))?;
         for plan in plans {
             let mut progress = |step| {
                 (self.observer)(SyncEvent::Fetching {
@@ -331,11 +339,23 @@ impl Syncer<'_> {
                     step,
                 });
             };
-            plan.found
-                .fetch(&plan.missing, &spool, &mut progress)
-                .map_err(failed(plan))?;
+            self.patiently(&plan.image().name, || {
+                plan.found.fetch(&plan.missing, &spool, &mut progress)
+            })?;
         }
         Ok(Some(spool))
+    }
+
+    fn patiently<T>(
+        &self,
+        name: &ImageName,
+        attempt: impl FnMut() -> Result<T, SourceError>,
+    ) -> Result<T, SyncError> {
+        let tell = |error: &SourceError, pause| {
+            (self.observer)(SyncEvent::Retrying { name, error, pause });
+        };
+        let done = self.retry.run(attempt, tell);
+        done.map_err(|source| source_error(name, source))
     }
 
     /// What is published need not stay in the spool. Blobs that cannot be

@@ -22,7 +22,7 @@ pub struct DeploymentId(String);
 /// A text that names no deployment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no deployment id: 1 to 200 of [A-Za-z0-9._-], not beginning with a dot (booted, staged, rollback and all are kept for a later version)"
+    "{0:?} is no deployment id: 1 to 200 of [A-Za-z0-9._-], not beginning with a dot (booted, staged, rollback and all are roles, not ids)"
 )]
 pub struct DeploymentIdError(String);
 

@@ -5,6 +5,7 @@ mod lock;
 mod loop_device;
 mod mount;
 mod mount_table;
+mod namespace;
 mod open;
 mod process;
 mod regular;
@@ -20,6 +21,7 @@ pub use mount::{
     mount_erofs, mount_overlay, unmount,
 };
 pub use mount_table::{MountEntry, mount_table, mount_table_of, parse_mount_table, top_mount};
+pub use namespace::make_writable;
 pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
 pub use process::Leash;
 pub use regular::{RootDir, open_regular};

@@ -87,7 +87,7 @@ impl Verified {
     }
 }
 
-/// Checks the sets of all deployments, or of one. `progress` is told how many
+/// Checks the sets of all deployments, or of some. `progress` is told how many
 /// of how many objects are done, from several threads.
 ///
 /// # Errors
@@ -95,12 +95,12 @@ impl Verified {
 /// error but a [`Problem`].
 pub fn verify(
     view: &RepoView,
-    only: Option<&DeploymentId>,
+    only: Option<&[DeploymentId]>,
     deep: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Verified, RepoError> {
     let ids = match only {
-        Some(id) => vec![id.clone()],
+        Some(ids) => ids.to_vec(),
         None => view.deployments()?,
     };
     let found: Vec<Found> = ids.into_iter().map(|id| Found::read(view, id)).collect();
