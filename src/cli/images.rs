@@ -13,8 +13,8 @@ use crate::repo::{DeploymentId, RepoView, SetImageRecord};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
-    /// Only this deployment's
-    #[arg(long, value_name = "ID|booted|staged|rollback|all")]
+    /// Only this deployment's: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Option<Selector>,
 }
 

@@ -24,8 +24,8 @@ const STORE: &str = "/usr/lib/containers/storage";
     working; the exit status tells."
 )]
 pub(super) struct MountArgs {
-    /// Whose set
-    #[arg(long, value_name = "ID|booted|staged|rollback")]
+    /// Whose set: an id, or the host's booted, staged, rollback
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Selector,
     /// Where to
     #[arg(default_value = STORE)]

@@ -16,10 +16,10 @@ use crate::{
 /// How progress is told on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Progress {
-    /// Lines for people
+    // Lines for people.
     #[default]
     Plain,
-    /// One JSON object a line
+    // One JSON object a line.
     Json,
 }
 

@@ -15,8 +15,8 @@ use crate::{deployment::status, repo::Repo};
     gc`."
 )]
 pub(super) struct Args {
-    /// Whose set is to go
-    #[arg(long, value_name = "ID|booted|staged|rollback")]
+    /// Whose set is to go: an id, or the host's booted, staged, rollback
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Selector,
 }
 

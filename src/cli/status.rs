@@ -16,8 +16,8 @@ use crate::deployment::{DeploymentStatus, Status, status};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "From files alone: takes no lock and starts no program.")]
 pub(super) struct Args {
-    /// Only this deployment
-    #[arg(long, value_name = "ID|booted|staged|rollback|all")]
+    /// Only this deployment: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Option<Selector>,
     /// Wait until all is well, at most this long
     #[arg(long, value_name = "SECONDS")]

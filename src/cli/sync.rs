@@ -35,8 +35,8 @@ pub(super) struct Args {
     /// The root file tree of a deployment that is not this host's
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Whose set this is: a deployment of this host, or any name of [A-Za-z0-9._-]
-    #[arg(long, value_name = "ID|booted|staged|rollback|all")]
+    /// Whose set this is: any name of [A-Za-z0-9._-], or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Selector,
     /// An image, and where to take it from if not from its registry
     #[arg(long = "image", value_name = "NAME[=SOURCE]")]

@@ -14,8 +14,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Takes no lock. Exit status 3 where anything is bad.")]
 pub(super) struct Args {
-    /// Only this deployment's set
-    #[arg(long, value_name = "ID|booted|staged|rollback|all")]
+    /// Only this deployment's set: an id, or the host's booted, staged, rollback, all
+    #[arg(long, value_name = "ID|ROLE")]
     deployment: Option<Selector>,
     /// Read and hash every object
     #[arg(long)]
