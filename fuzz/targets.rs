@@ -7,6 +7,7 @@ use std::{fmt::Display, io::Write, sync::Arc};
 
 use boundstore::{
     bound::{UnitKind, asked_image, parse_unit},
+    deployment::host::parse_staged,
     document,
     import::tar::squash_tar_layers,
     name::ImageName,
@@ -37,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("layers", layers),
     ("tar_split", tar_split),
     ("store_json", store_json),
+    ("staged", staged),
 ];
 
 /// Quadlet units.
@@ -51,6 +53,17 @@ pub fn unit(bytes: &[u8]) {
         if let Ok(asked) = asked_image(kind, bytes) {
             assert_full(&asked.name.name);
             assert!(parse_unit(bytes).is_ok());
+        }
+    }
+}
+
+/// ostree's `/run/ostree/staged-deployment`.
+pub fn staged(bytes: &[u8]) {
+    if let Ok(Some(staged)) = parse_staged(bytes) {
+        // Both are in the bytes, each with its zero.
+        for text in [staged.name, staged.stateroot] {
+            let written = [text.as_bytes(), b"\0"].concat();
+            assert!(bytes.windows(written.len()).any(|part| part == written));
         }
     }
 }

@@ -245,6 +245,8 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             )
             .into(),
         ],
+        // As ostree 2022.7 wrote it.
+        "staged" => vec![include_bytes!("fixtures/staged-deployment").to_vec()],
         "store_json" => texts(&[
             &format!(
                 r#"[{{"id":"ab","digest":"{DIGEST}","names":["a.b/c:d"],"layer":"cd","metadata":"{{}}","big-data-names":["manifest"],"big-data-sizes":{{"manifest":3}},"big-data-digests":{{"manifest":"{DIGEST}"}},"created":"2026-11-23T02:50:05.361684542Z"}}]"#
@@ -337,9 +339,12 @@ fn no_target_panics_in_the_long_run() {
 /// The seeds reach what they are meant to reach.
 #[test]
 fn seeds_are_good() {
-    use boundstore::{bound, document, import::tar, name::ImageName};
+    use boundstore::{
+        bound, deployment::host::parse_staged, document, import::tar, name::ImageName,
+    };
     let seeds = |name: &str| seeds(name).into_iter();
     assert!(seeds("unit").all(|seed| bound::parse_unit(&seed).is_ok()));
+    assert!(seeds("staged").all(|seed| parse_staged(&seed).unwrap().is_some()));
     assert!(seeds("manifest").all(|seed| document::parse_manifest(&seed).is_ok()));
     assert!(seeds("config").all(|seed| document::parse_config(&seed).is_ok()));
     assert!(seeds("index").all(|seed| document::parse_index(&seed).is_ok()));

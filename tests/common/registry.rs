@@ -22,9 +22,14 @@ pub struct Registry {
 impl Registry {
     /// Starts one on a free port, its data below `scratch`.
     pub fn start(scratch: &Scratch) -> Self {
+        Self::start_at(scratch, "127.0.0.1:0")
+    }
+
+    /// The same, on an address: one that is started anew has what it had.
+    pub fn start_at(scratch: &Scratch, address: &str) -> Self {
         let home = scratch.dir("registry");
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '127.0.0.1:0'}}\n\
+            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '{address}'}}\n\
              storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
             home.join("data").display()
         );

@@ -140,3 +140,40 @@ fn number(bytes: &[u8]) -> Option<usize> {
     let fold = |number: usize, byte: &u8| number << 8 | usize::from(*byte);
     Some(bytes.iter().rev().fold(0, fold))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hand_made_dictionaries() {
+        // {"b": <true>, "s": <"x">}, byte by byte as the specification has it.
+        let bytes = b"b\0\0\0\0\0\0\0\x01\0b\x02\0\0\0\0s\0\0\0\0\0\0\0x\0\0s\x02\x0c\x1d";
+        let dict = Dict::new(bytes);
+        assert_eq!(dict.get("b").unwrap().unwrap().boolean(), Ok(true));
+        let text = dict.get("s").unwrap().unwrap();
+        assert_eq!(text.string(), Ok("x"));
+        assert!(text.boolean().is_err() && text.pair().is_err() && text.dict().is_err());
+        assert_eq!(dict.get("none"), Ok(None));
+        assert_eq!(Dict::new(b"").get("b"), Ok(None));
+        for length in 1..bytes.len() {
+            assert!(Dict::new(&bytes[..length]).get("none").is_err(), "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_dictionary_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..600),
+            ends in proptest::collection::vec(0_u8..=64, 0..8),
+        ) {
+            for bytes in [bytes.clone(), [bytes, ends].concat()] {
+                if let Ok(Some(value)) = Dict::new(&bytes).get("") {
+                    let _any = (value.string(), value.boolean(), value.pair());
+                }
+            }
+        }
+    }
+}

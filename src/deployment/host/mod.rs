@@ -10,6 +10,8 @@ mod composefs;
 mod folder;
 mod gvariant;
 mod ostree;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
 
