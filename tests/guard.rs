@@ -399,3 +399,64 @@ fn a_host_without_deployments_has_nothing_to_guard() {
     let (_, said) = host.exits(1, "guard stage");
     assert!(said.contains("no deployments"), "{said}");
 }
+
+#[test]
+fn a_boot_shows_the_set_of_what_runs() {
+    on_both(|mut case| {
+        let store = case.host.path("root/usr/lib/containers/storage");
+        let bootc = case.host.path("root/usr/lib/bootc/storage");
+        fs::create_dir_all(&store).unwrap();
+        let mount = "mount --deployment booted";
+        let shown = |store: &std::path::Path| {
+            let images = fs::read_to_string(store.join("overlay-images/images.json"));
+            images.unwrap_or_default().contains(APP)
+        };
+
+        // v1 needs no set, and no repository has one.
+        let (document, _) = case.host.exits(0, mount);
+        assert_eq!(document["set_image"], Value::Null);
+        assert!(is_mounted(&store) && !shown(&store));
+
+        // v2 needs one: podman goes on, and the unit fails.
+        let v2 = case.v2.clone();
+        case.host.stage(&v2, false);
+        case.host.exits(3, "guard veto");
+        case.host.boot(&v2);
+        let (_, said) = case.host.exits(1, mount);
+        assert!(said.contains("boundstore sync"), "{said}");
+        assert!(store.join("overlay-layers/layers.lock").exists() && !shown(&store));
+
+        // Brought by hand, it is mounted; what was held back has booted.
+        case.registry_back();
+        case.host.exits(0, "sync --deployment booted");
+        let (document, _) = case.host.exits(0, mount);
+        assert_eq!(document["deployment"], v2.as_str());
+        assert!(shown(&store) && case.last_veto().is_none());
+
+        // At bootc's place where the image keeps it free.
+        case.configure("[boot]\nbootc-storage = true");
+        fs::create_dir_all(&bootc).unwrap();
+        case.host.exits(0, mount);
+        assert!(shown(&bootc));
+        case.host.exits(0, &format!("umount {}", bootc.display()));
+        fs::remove_dir(&bootc).unwrap();
+        std::os::unix::fs::symlink("../../../sysroot/bootc/storage", &bootc).unwrap();
+        let (_, said) = case.host.exits(5, mount);
+        let line = "GlobalArgs=--storage-opt=additionalimagestore=/usr/lib/containers/storage\n";
+        assert!(said.contains(line), "{said}");
+        assert!(shown(&store));
+
+        // A configuration that nobody understands takes no app away.
+        case.configure("[boot]\nbootc_storage = true");
+        let (_, said) = case.host.exits(1, mount);
+        assert!(said.contains("config.toml:2: "), "{said}");
+        assert!(shown(&store));
+
+        // Rolled back, nothing of v2 is seen.
+        case.configure("");
+        case.host.boot(&case.v1.clone());
+        case.host.exits(0, mount);
+        assert!(!shown(&store));
+        case.host.exits(0, &format!("umount {}", store.display()));
+    });
+}
