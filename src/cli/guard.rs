@@ -103,7 +103,12 @@ fn sync(
     } = global.host_paths();
     let mut command = Command::new(&program);
     command.arg("sync").args(["--deployment", id.as_str()]);
-    command.arg("--host-root").arg(root);
+    let spool = root.join("var/cache/boundstore");
+    command
+        .arg("--spool")
+        .arg(spool)
+        .arg("--host-root")
+        .arg(root);
     command.arg("--sysroot").arg(sysroot);
     command.arg("--repo").arg(repo);
     let flags = [

@@ -104,6 +104,11 @@ impl Global {
         }
     }
 
+    /// A place of the running system.
+    fn at_host(&self, path: &str) -> PathBuf {
+        self.host_root.join(path.trim_start_matches('/'))
+    }
+
     /// The host's configuration. A broken file is no reason to do less than
     /// without any: then the defaults hold, and its error is for the end.
     fn config(&self) -> (Config, Option<Failure>) {

@@ -11,12 +11,18 @@ use super::{
     selector::Selector,
 };
 use crate::{
-    deployment::{ExposeError, Mounter, exposed_at, mount_empty, store_label, umount as unmount},
-    repo::RepoView,
+    deployment::{
+        ExposeError, Exposed, Mounter, exposed_at, lack, mount_empty, note_boot, store_label,
+        umount as unmount,
+    },
+    repo::{DeploymentId, RepoError, RepoView},
 };
 
 /// Where podman looks for the host's additional image store.
 const STORE: &str = "/usr/lib/containers/storage";
+/// Where bootc has a store of its own, or an image a folder for ours.
+const BOOTC_STORE: &str = "/usr/lib/bootc/storage";
+const NO_VERITY: &str = "mounted without fs-verity: nothing checks what containers read";
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -46,45 +52,122 @@ pub(super) struct UmountArgs {
 }
 
 pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> {
+    let (config, broken) = global.config();
     let mounter = Mounter {
         run_dir: "/run/boundstore".into(),
-        allow_missing_verity: global.allow_missing_verity,
+        allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
         context: store_label(),
     };
-    let target = &args.target;
-    let id = args.deployment.one(global)?;
-    let mounted = RepoView::open(&global.repo())
-        .map_err(ExposeError::from)
-        .and_then(|view| mounter.mount(&view, &id, target));
-    let output = global.output();
-    match mounted {
-        Ok(mounted) => {
-            if !mounted.verity {
-                output.warn("mounted without fs-verity: nothing checks what containers read");
+    // What the unit does at boot: the host's own deployment, at the host's own places.
+    let at_boot = args.deployment == Selector::Booted && args.target == Path::new(STORE);
+    let target = &if at_boot {
+        global.at_host(STORE)
+    } else {
+        args.target.clone()
+    };
+    let id = args.deployment.one(global);
+    let shown = id.and_then(|id| show(global, &mounter, &id, target).map(|()| id));
+    match shown {
+        Ok(id) if at_boot => {
+            note_boot(&global.host_paths(), &id)?;
+            if config.boot.bootc_storage {
+                show_to_bootc(global, &mounter, &id)?;
             }
-            let (set, already) = (&mounted.set, mounted.already);
-            let result = json!({
-                "deployment": id, "target": target,
-                "set_image": set.set_image, "images": set.images.len(), "already": already,
-            });
-            output.result("mount", &result, || {
-                let how = if already {
-                    "is mounted already"
-                } else {
-                    "mounted"
-                };
-                let images = count(set.images.len(), "image");
-                format!("the set of {id} ({images}) {how} at {}\n", target.display())
-            })?;
-            Ok(Exit::Done)
         }
-        Err(error) => {
+        Ok(_) => {}
+        Err(failure) => {
             if !args.no_fallback {
                 stand_in(global, target);
             }
-            Err(error.into())
+            return Err(failure);
         }
     }
+    broken.map_or(Ok(Exit::Done), Err)
+}
+
+/// Mounts the set of `id` at `target`, and tells.
+fn show(
+    global: &Global,
+    mounter: &Mounter,
+    id: &DeploymentId,
+    target: &Path,
+) -> Result<(), Failure> {
+    let mounted = RepoView::open(&global.repo())
+        .map_err(ExposeError::from)
+        .and_then(|view| mounter.mount(&view, id, target));
+    let output = global.output();
+    let mounted = match mounted {
+        Err(ExposeError::NoSet(_) | ExposeError::Repo(RepoError::Absent(_)))
+            if binds_nothing(global, id)? =>
+        {
+            return show_nothing(global, id, target);
+        }
+        mounted => mounted?,
+    };
+    if !mounted.verity {
+        output.warn(NO_VERITY);
+    }
+    let (set, already) = (&mounted.set, mounted.already);
+    let result = json!({
+        "deployment": id, "target": target,
+        "set_image": set.set_image, "images": set.images.len(), "already": already,
+    });
+    output.result("mount", &result, || {
+        let how = if already {
+            "is mounted already"
+        } else {
+            "mounted"
+        };
+        let images = count(set.images.len(), "image");
+        format!("the set of {id} ({images}) {how} at {}\n", target.display())
+    })
+}
+
+/// Shows that `id` binds no image: not those of another deployment either.
+fn show_nothing(global: &Global, id: &DeploymentId, target: &Path) -> Result<(), Failure> {
+    let seen = exposed_at(target)?;
+    let already = seen == Some(Exposed::Empty);
+    if !already {
+        if seen.is_some() {
+            unmount(target, true)?;
+        }
+        mount_empty(target)?;
+    }
+    let result = json!({
+        "deployment": id, "target": target, "set_image": null, "images": 0, "already": already,
+    });
+    global.output().result("mount", &result, || {
+        format!(
+            "{id} binds no image: an empty store is at {}\n",
+            target.display()
+        )
+    })
+}
+
+/// Whether `id`, which has no set, is one of the host's that needs none.
+fn binds_nothing(global: &Global, id: &DeploymentId) -> Result<bool, Failure> {
+    let host = global.host()?.filter(|host| host.is_own(id));
+    Ok(host.is_some_and(|host| lack(host.as_ref(), &global.repo(), id).is_none()))
+}
+
+/// Shows the set where bootc's quadlets look too: only in a folder that the
+/// image keeps for it.
+fn show_to_bootc(global: &Global, mounter: &Mounter, id: &DeploymentId) -> Result<(), Failure> {
+    let target = global.at_host(BOOTC_STORE);
+    if target.is_symlink() {
+        let message = format!(
+            "{BOOTC_STORE} is bootc's link to its own writable store, nothing was mounted there: \
+             take bootc-storage out of the configuration, and write in the units\n  \
+             GlobalArgs=--storage-opt=additionalimagestore={STORE}\ninstead of\n  \
+             GlobalArgs=--storage-opt=additionalimagestore={BOOTC_STORE}"
+        );
+        return Err(Failure::new(Exit::Refused, message));
+    }
+    let mounted = mounter.mount(&RepoView::open(&global.repo())?, id, &target)?;
+    if !mounted.verity {
+        global.output().warn(NO_VERITY);
+    }
+    Ok(())
 }
 
 /// Puts the empty store where nothing of ours is: a host without any store at

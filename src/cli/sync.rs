@@ -201,7 +201,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         repo: global.repo(),
         create: Some(NewRepo {
             algorithm: Algorithm::Sha512,
-            insecure: global.allow_missing_verity,
+            insecure: global.allow_missing_verity || global.config().0.allow_missing_verity,
         }),
         limits: ImportLimits {
             max_bytes: args.max_size,
