@@ -5,8 +5,8 @@ use std::cmp::Ordering;
 use super::{
     HostError,
     boot_entry::{BootEntry, argument},
-    composefs::deployment_id,
     folder::Folder,
+    native::deployment_id,
 };
 use crate::repo::DeploymentId;
 

@@ -6,9 +6,9 @@
 
 mod boot_entry;
 mod boot_menu;
-mod composefs;
 mod folder;
 mod gvariant;
+mod native;
 mod ostree;
 #[cfg(test)]
 mod tests;
@@ -17,11 +17,11 @@ use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
 
 use serde::Serialize;
 
-use self::{composefs::ComposefsHost, ostree::OstreeHost};
 pub use self::{
     gvariant::NotVariant,
     ostree::{StagedFile, parse_staged},
 };
+use self::{native::ComposefsHost, ostree::OstreeHost};
 use crate::{
     error::PathError,
     repo::{DeploymentId, RepoError},
