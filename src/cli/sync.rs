@@ -197,11 +197,15 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     let sources = Sources::open(&args.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let observer = |event: SyncEvent<'_>| teller.tell(&event);
+    let (config, broken) = global.config();
+    if let Some(broken) = broken {
+        output.warn(&format!("{}: the defaults hold", broken.text()));
+    }
     let syncer = Syncer {
         repo: global.repo(),
         create: Some(NewRepo {
             algorithm: Algorithm::Sha512,
-            insecure: global.allow_missing_verity || global.config().0.allow_missing_verity,
+            insecure: global.allow_missing_verity || config.allow_missing_verity,
         }),
         limits: ImportLimits {
             max_bytes: args.max_size,
