@@ -211,7 +211,7 @@ fn a_composefs_root_is_mounted_from_the_repository() {
         return;
     }
     let scratch = Scratch::new();
-    let bs = Boundstore::new(&scratch, "sysroot/composefs");
+    let bs = Boundstore::new(&scratch, "repo");
     layout(&scratch.join("layout"), 1);
     let image = format!(
         "localhost/app:1=oci:{}:localhost/app:1",
@@ -225,13 +225,13 @@ fn a_composefs_root_is_mounted_from_the_repository() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    fs::create_dir_all(scratch.join(format!("sysroot/state/deploy/{id}"))).unwrap();
+    fs::create_dir_all(scratch.join(format!("repo-host/state/deploy/{id}"))).unwrap();
     let mounts = format!("30 1 0:27 / / ro - overlay composefs:{id} ro\n");
     write("proc/self/mountinfo", mounts);
     let paths = HostPaths {
         root: root.clone(),
-        sysroot: scratch.join("sysroot"),
-        repo: scratch.join("sysroot/composefs"),
+        sysroot: scratch.join("repo-host"),
+        repo: scratch.join("repo"),
     };
     let host = detect(&paths).unwrap().unwrap();
     assert_eq!(host.backend(), Backend::Composefs);
@@ -258,9 +258,8 @@ fn a_composefs_root_is_mounted_from_the_repository() {
     assert!(matches!(unknown, Err(HostError::Unknown(_))));
     // And through the command line, whose units there are none.
     let synced = bs.json(&format!(
-        "--host-root {} --sysroot {} sync --deployment booted",
-        root.display(),
-        scratch.join("sysroot").display()
+        "--host-root {} sync --deployment booted",
+        root.display()
     ));
     assert_eq!(synced["images"], Value::Array(Vec::new()));
     let left = Command::new("ls")

@@ -86,6 +86,33 @@ fn image(layout: &mut Layout, reference: &str, seed: u8) -> String {
 }
 
 #[test]
+fn syncs_of_several_deployments() {
+    let host = Checked::new();
+    let sysroot = host.path("sysroot");
+    let deployments = ["a", "b"].map(|digit| {
+        let name = format!("{}.0", digit.repeat(64));
+        let path = sysroot.join("ostree/deploy/os/deploy").join(&name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    });
+    let root = host.path("root");
+    fs::create_dir(&root).unwrap();
+    let of_host = ["--host-root", root.to_str().unwrap(), "--sysroot"];
+    let of_host = [&of_host[..], &[sysroot.to_str().unwrap()]].concat();
+    let sync = |role| [&["sync", "--deployment", role][..], &of_host].concat();
+    let none = host.valid(0, &sync("staged"));
+    assert_eq!(none["deployments"], json!([]));
+    let both = host.valid(0, &sync("all"));
+    assert_eq!(both["deployments"][1]["images"], json!([]));
+    // What binds an image is a link to a unit.
+    let bound = deployments[1].join("usr/lib/bootc/bound-images.d/app.image");
+    fs::create_dir_all(bound).unwrap();
+    let one = host.valid(1, &sync("all"));
+    assert_eq!(one["deployments"][0]["unchanged"], true);
+    assert_eq!(one["deployments"][1]["exit_status"], 1);
+}
+
+#[test]
 fn documents_without_a_mount() {
     let host = Checked::new();
     let image = image(&mut Layout::new(&host.path("layout")), "v1", 2);

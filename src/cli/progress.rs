@@ -1,16 +1,14 @@
 //! What a sync tells while it works: lines for people, or for programs.
 
-use std::cell::Cell;
+use std::{cell::RefCell, collections::HashMap};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::output::{Output, bytes};
 use crate::{
-    deployment::SyncEvent,
-    error::with_causes,
-    repo::DeploymentId,
-    source::{FetchStep, Found},
+    deployment::SyncEvent, error::with_causes, name::ImageName, repo::DeploymentId,
+    source::FetchStep,
 };
 
 /// How progress is told on stderr.
@@ -28,8 +26,8 @@ pub(super) struct Teller<'a> {
     output: &'a Output,
     progress: Progress,
     deployment: &'a DeploymentId,
-    /// Bytes that came and were not told of.
-    came: Cell<u64>,
+    /// Bytes of each image that came and were not told of.
+    came: RefCell<HashMap<ImageName, u64>>,
 }
 
 /// Bytes that come are told of in steps of this many.
@@ -45,7 +43,7 @@ impl<'a> Teller<'a> {
             output,
             progress,
             deployment,
-            came: Cell::new(0),
+            came: RefCell::default(),
         }
     }
 
@@ -54,26 +52,25 @@ impl<'a> Teller<'a> {
             return plain(self.output, event);
         }
         if let SyncEvent::Fetching { found, step } = event {
-            match step {
-                FetchStep::Came { bytes } => self.came.set(self.came.get() + bytes),
-                FetchStep::Done { .. } if self.came.get() > 0 => self.tell_bytes(found),
-                _ => {}
+            let mut came = self.came.borrow_mut();
+            let came = came.entry(found.image.name.clone()).or_default();
+            if let FetchStep::Came { bytes } = step {
+                *came += bytes;
+                if *came < STEP {
+                    return;
+                }
+            }
+            let bytes = std::mem::take(came);
+            if bytes > 0 {
+                let step = FetchStep::Came { bytes };
+                let event = SyncEvent::Fetching { found, step };
+                self.output.line(&machine(self.deployment, &event));
             }
             if matches!(step, FetchStep::Came { .. }) {
-                if self.came.get() >= STEP {
-                    self.tell_bytes(found);
-                }
                 return;
             }
         }
         self.output.line(&machine(self.deployment, event));
-    }
-
-    fn tell_bytes(&self, found: &Found) {
-        let bytes = self.came.take();
-        let step = FetchStep::Came { bytes };
-        let event = SyncEvent::Fetching { found, step };
-        self.output.line(&machine(self.deployment, &event));
     }
 }
 
@@ -100,8 +97,7 @@ fn plain(output: &Output, event: &SyncEvent<'_>) {
             }
         }
         SyncEvent::Retrying { name, error, pause } => output.warn(&format!(
-            "{name}: {}: trying again in {} s",
-            with_causes(*error),
+            "{name}: {error}: trying again in {} s",
             pause.as_secs()
         )),
         SyncEvent::Importing {
@@ -149,7 +145,7 @@ fn machine(deployment: &DeploymentId, event: &SyncEvent<'_>) -> Value {
         }
         SyncEvent::Retrying { name, error, pause } => json!({
             "event": "retrying", "deployment": deployment, "image": name,
-            "error": with_causes(*error), "pause_seconds": pause.as_secs(),
+            "error": error, "pause_seconds": pause.as_secs(),
         }),
         SyncEvent::Importing {
             name,

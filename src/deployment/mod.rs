@@ -1,5 +1,6 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
+mod at_once;
 mod boot;
 mod expose;
 mod guard;

@@ -4,17 +4,17 @@
 //! publishing happen under the repository's shared lock, in one go.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use super::retry::Retry;
+use super::{at_once::at_once, retry::Retry};
 
 use crate::{
     document::Compression,
-    error::PathError,
+    error::{PathError, with_causes},
     import::{ImportError, ImportLimits, import_layer, layer_entries},
     name::{ImageName, LayerId, ManifestDigest},
     repo::{
@@ -72,8 +72,8 @@ pub enum SyncEvent<'e> {
     Retrying {
         /// The image.
         name: &'e ImageName,
-        /// Why it failed.
-        error: &'e SourceError,
+        /// Why it failed, with its causes.
+        error: &'e str,
         /// In how long it is tried again.
         pause: Duration,
     },
@@ -275,11 +275,19 @@ impl Syncer<'_> {
     }
 
     fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
+        let (sources, retry) = (self.sources, self.retry);
+        let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
+            let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
+            let found = retry.run(|| sources.resolve(wanted), again);
+            found.map_err(|source| source_error(&wanted.name, source))
+        };
+        let found = at_once(wanted, AT_ONCE, resolve, |wanted, heard| {
+            self.hear(&wanted.name, None, &heard);
+        })?;
         let mut plans = Vec::new();
         // Images share layers; looking for one reads its whole list of objects.
         let mut held = HashMap::new();
-        for wanted in wanted {
-            let found = self.patiently(&wanted.name, || self.sources.resolve(wanted))?;
+        for found in found {
             (self.observer)(SyncEvent::Resolved(&found));
             let mut missing = Vec::new();
             for (index, LayerDescriptor { diff_id, .. }) in found.image.layers.iter().enumerate() {
@@ -324,38 +332,51 @@ impl Syncer<'_> {
 
     /// Brings what is only on the network to this machine; no lock is held.
     fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
-        let Some(first) = plans
-            .iter()
-            .find(|plan| plan.found.needs_fetch() && !plan.missing.is_empty())
-        else {
+        let mut blobs = HashSet::new();
+        let mut fetches = Vec::new();
+        for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
+            // A blob of several images comes with the first.
+            let mut layers = plan.missing.clone();
+            layers.retain(|layer| blobs.insert(plan.image().layers[*layer].blob_digest));
+            if !layers.is_empty() {
+                fetches.push((plan, layers));
+            }
+        }
+        let Some((first, _)) = fetches.first() else {
             return Ok(None);
         };
-        let name = &first.image().name;
-        let spool = self.patiently(name, || Spool::open(&self.spool_dir))?;
-        for plan in plans {
-            let mut progress = |step| {
-                (self.observer)(SyncEvent::Fetching {
-                    found: &plan.found,
-                    step,
-                });
-            };
-            self.patiently(&plan.image().name, || {
-                plan.found.fetch(&plan.missing, &spool, &mut progress)
-            })?;
-        }
+        let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
+        let retry = self.retry;
+        let again = |error: &SourceError, pause| {
+            let heard = Heard::again(error, pause);
+            self.hear(&first.image().name, None, &heard);
+        };
+        let spool = retry.run(|| Spool::open(&self.spool_dir), again);
+        let spool = spool.map_err(|source| failed(first, source))?;
+        let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
+            let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
+            let mut progress = |step| tell(Heard::Step(step));
+            let attempt = || plan.found.fetch(layers, &spool, &mut progress);
+            let fetched = retry.run(attempt, again);
+            fetched.map_err(|source| failed(plan, source))
+        };
+        at_once(&fetches, AT_ONCE, fetch, |(plan, _), heard| {
+            self.hear(&plan.image().name, Some(&plan.found), &heard);
+        })?;
         Ok(Some(spool))
     }
 
-    fn patiently<T>(
-        &self,
-        name: &ImageName,
-        attempt: impl FnMut() -> Result<T, SourceError>,
-    ) -> Result<T, SyncError> {
-        let tell = |error: &SourceError, pause| {
-            (self.observer)(SyncEvent::Retrying { name, error, pause });
-        };
-        let done = self.retry.run(attempt, tell);
-        done.map_err(|source| source_error(name, source))
+    /// Passes on what another thread tells.
+    fn hear(&self, name: &ImageName, found: Option<&Found>, heard: &Heard) {
+        (self.observer)(match (heard, found) {
+            (Heard::Again { error, pause }, _) => SyncEvent::Retrying {
+                name,
+                error,
+                pause: *pause,
+            },
+            (Heard::Step(step), Some(found)) => SyncEvent::Fetching { found, step: *step },
+            (Heard::Step(_), None) => return,
+        });
     }
 
     /// What is published need not stay in the spool. Blobs that cannot be
@@ -426,6 +447,22 @@ impl Syncer<'_> {
             repo.register_image(&stream)?;
         }
         Ok(layers)
+    }
+}
+
+/// How many images are resolved or fetched at once.
+const AT_ONCE: usize = 4;
+
+/// What a thread tells of its image.
+enum Heard {
+    Again { error: String, pause: Duration },
+    Step(FetchStep),
+}
+
+impl Heard {
+    fn again(error: &SourceError, pause: Duration) -> Self {
+        let error = with_causes(error);
+        Self::Again { error, pause }
     }
 }
 
