@@ -80,7 +80,7 @@ impl Failure {
 
 fn of_repo(error: &RepoError) -> Exit {
     match error {
-        RepoError::Busy { .. } => Exit::NotNow,
+        RepoError::Busy { .. } | RepoError::InUse { .. } => Exit::NotNow,
         RepoError::NoVerity { .. } => Exit::Refused,
         _ => Exit::Failed,
     }
@@ -132,6 +132,7 @@ table! {
     };
     ExposeError => |error| match error {
         ExposeError::MissingVerity(_) => Exit::Refused,
+        ExposeError::Busy(_) => Exit::NotNow,
         ExposeError::Repo(source) => of_repo(source),
         ExposeError::Mount { source, .. } | ExposeError::Kernel(source) => of_mount(source),
         _ => Exit::Failed,

@@ -1,4 +1,4 @@
-//! The life of a deployment's set: sync, expose, status, remove.
+//! The life of a deployment's set: sync, expose, status, remove, gc.
 
 mod boot;
 mod expose;
@@ -7,6 +7,7 @@ pub mod host;
 mod image_mount;
 mod label;
 mod retry;
+mod since_boot;
 mod status;
 mod sync;
 
@@ -17,5 +18,6 @@ pub use guard::{
 };
 pub use label::store_label;
 pub use retry::{LONGEST_PAUSE, Retry};
+pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};
 pub use sync::{SyncError, SyncEvent, Synced, Syncer};

@@ -36,7 +36,7 @@ impl DeploymentId {
         &self.0
     }
 
-    fn reference(&self) -> String {
+    pub(super) fn reference(&self) -> String {
         format!("deployments/{}", self.0)
     }
 }
@@ -131,9 +131,11 @@ pub struct SetImageRecord {
 }
 
 impl SetRecord {
+    pub(super) const STREAM_PREFIX: &str = "boundstore-set-v1-";
+
     /// The name of the pin of a set image.
     pub fn stream_name(set_image: &ObjectId) -> String {
-        format!("boundstore-set-v1-{set_image}")
+        format!("{}{set_image}", Self::STREAM_PREFIX)
     }
 }
 
