@@ -5,7 +5,7 @@ use std::{error::Error, io, process::ExitCode};
 use crate::{
     bound::{ArgumentError, ScanError},
     config::ConfigError,
-    deployment::{ExposeError, GuardError, SyncError, host::HostError},
+    deployment::{ExposeError, GcError, GuardError, SyncError, host::HostError},
     error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
@@ -117,6 +117,10 @@ table! {
     RepoError => of_repo;
     SourceError => of_source;
     HostError => |_| Exit::Failed;
+    GcError => |error| match error {
+        GcError::Repo(source) => of_repo(source),
+        _ => Exit::Failed,
+    };
     GuardError => |error| match error {
         GuardError::Incomplete { .. } => Exit::Unhealthy,
         _ => Exit::Failed,

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod failure;
+mod gc;
 mod generator;
 mod guard;
 mod images;
@@ -154,8 +155,8 @@ enum Verb {
     Remove(remove::Args),
     /// Tell what the sets take on disk, and share (not in this version)
     Du(later::Args),
-    /// Collect what no deployment needs (not in this version)
-    Gc(later::Args),
+    /// Collect what no deployment needs
+    Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
     Verify(verify::Args),
     /// Check the unit files of a host image (not in this version)
@@ -198,7 +199,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Images(args) => images::run(&global, &args),
         Verb::Remove(args) => remove::run(&global, &args),
         Verb::Du(_) => later::run("du"),
-        Verb::Gc(_) => later::run("gc"),
+        Verb::Gc(args) => gc::run(&global, &args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(_) => later::run("lint"),
         Verb::Lock(_) => later::run("lock"),

@@ -2,6 +2,7 @@
 
 mod boot;
 mod expose;
+mod gc;
 mod guard;
 pub mod host;
 mod image_mount;
@@ -13,6 +14,10 @@ mod sync;
 
 pub use boot::boot_units;
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use gc::{
+    GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
+    plan as plan_gc,
+};
 pub use guard::{
     Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
 };

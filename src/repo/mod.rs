@@ -42,7 +42,7 @@ pub use self::{
     erofs::render,
     error::RepoError,
     object::{Ensured, ObjectWriter},
-    reach::{Reach, is_ours},
+    reach::{Reach, Streams, is_ours},
     record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
     reference::{BootId, BootIdError, Purpose, Reference},
     stream::{Chunk, LayerChunks, LayerWriter, StoredLayer, StreamParts},

@@ -65,54 +65,13 @@ impl RepoView {
     /// ours, with a ref or without.
     ///
     /// # Errors
-    /// As [`RepoView::reach`].
+    /// As [`Streams::reach`].
     pub fn reach_of_others(&self) -> Result<Reach, RepoError> {
-        let streams = self.stream_names()?;
-        let streams = streams.iter().filter(|name| !is_ours(name));
-        self.reach(streams, &self.image_names()?)
-    }
-
-    /// Follows streams and images to all that they keep. A name without its
-    /// object reaches nothing.
-    ///
-    /// # Errors
-    /// A stream or an image cannot be understood: the crate's gc fails on it.
-    pub fn reach<'n>(
-        &self,
-        streams: impl IntoIterator<Item = &'n String>,
-        images: impl IntoIterator<Item = &'n String>,
-    ) -> Result<Reach, RepoError> {
-        let mut names: HashMap<ObjectId, Vec<String>> = HashMap::new();
-        for name in self.stream_names()? {
-            if let Some(id) = self.stream(&name)? {
-                names.entry(id).or_default().push(name);
-            }
-        }
-        let mut reach = Reach::default();
-        let mut todo: Vec<String> = streams.into_iter().cloned().collect();
-        while let Some(name) = todo.pop() {
-            if !reach.streams.insert(name.clone()) {
-                continue;
-            }
-            let found = match self.open_stream(&name) {
-                Err(RepoError::MissingObject(_)) => None,
-                other => other?,
-            };
-            let Some((id, file)) = found else {
-                continue;
-            };
-            let parts = self
-                .parts(file, None)
-                .map_err(|source| RepoError::BadStream { name, source })?;
-            reach.objects.insert(id);
-            reach.objects.extend(&parts.objects);
-            for (_, id) in &parts.named {
-                reach.objects.insert(*id);
-                todo.extend(names.get(id).into_iter().flatten().cloned());
-            }
-        }
-        for name in images {
-            let Some(id) = self.linked("images", name)? else {
+        let names = self.stream_names()?;
+        let others = names.iter().filter(|name| !is_ours(name));
+        let mut reach = self.streams()?.reach(others)?;
+        for name in self.image_names()? {
+            let Some(id) = self.linked("images", &name)? else {
                 continue;
             };
             match self.image_objects(&id) {
@@ -125,6 +84,19 @@ impl RepoView {
         Ok(reach)
     }
 
+    /// All streams, to be followed from.
+    ///
+    /// # Errors
+    /// A stream is no link to an object.
+    pub fn streams(&self) -> Result<Streams<'_>, RepoError> {
+        let mut names: HashMap<ObjectId, Vec<String>> = HashMap::new();
+        for name in self.stream_names()? {
+            if let Some(id) = self.stream(&name)? {
+                names.entry(id).or_default().push(name);
+            }
+        }
+        Ok(Streams { view: self, names })
+    }
     fn image_objects(&self, id: &ObjectId) -> Result<Vec<ObjectId>, RepoError> {
         let mut bytes = Vec::new();
         self.open_object(id)?
@@ -160,6 +132,51 @@ impl RepoView {
             }
         }
         Ok(sizes)
+    }
+}
+
+/// The streams of a repository, found by the objects they stand for.
+#[derive(Debug)]
+pub struct Streams<'v> {
+    view: &'v RepoView,
+    names: HashMap<ObjectId, Vec<String>>,
+}
+
+impl Streams<'_> {
+    /// Follows these to all that they keep. A name without its object reaches
+    /// nothing.
+    ///
+    /// # Errors
+    /// A stream cannot be understood: the crate's gc fails on it.
+    pub fn reach<'n>(
+        &self,
+        streams: impl IntoIterator<Item = &'n String>,
+    ) -> Result<Reach, RepoError> {
+        let mut reach = Reach::default();
+        let mut todo: Vec<String> = streams.into_iter().cloned().collect();
+        while let Some(name) = todo.pop() {
+            if !reach.streams.insert(name.clone()) {
+                continue;
+            }
+            let found = match self.view.open_stream(&name) {
+                Err(RepoError::MissingObject(_)) => None,
+                other => other?,
+            };
+            let Some((id, file)) = found else {
+                continue;
+            };
+            let parts = self
+                .view
+                .parts(file, None)
+                .map_err(|source| RepoError::BadStream { name, source })?;
+            reach.objects.insert(id);
+            reach.objects.extend(&parts.objects);
+            for (_, id) in &parts.named {
+                reach.objects.insert(*id);
+                todo.extend(self.names.get(id).into_iter().flatten().cloned());
+            }
+        }
+        Ok(reach)
     }
 }
 

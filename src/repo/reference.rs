@@ -141,6 +141,14 @@ impl RepoView {
         }
     }
 
+    /// Whether there is a pin of this set.
+    ///
+    /// # Errors
+    /// The repository cannot be read.
+    pub fn has_pin(&self, set_image: &ObjectId) -> Result<bool, RepoError> {
+        self.is_whole(&SetRecord::stream_name(set_image))
+    }
+
     /// The set image that a deployment's ref names, whether it is there or not.
     ///
     /// # Errors
@@ -158,11 +166,14 @@ impl Repo {
     /// # Errors
     /// Whatever writing the ref says.
     pub fn keep_mounted(&self, boot: &BootId, set_image: &ObjectId) -> Result<bool, RepoError> {
-        let stream = SetRecord::stream_name(set_image);
-        if !self.view().is_whole(&stream)? {
+        if !self.view().has_pin(set_image)? {
             return Ok(false);
         }
-        self.set_reference(&format!("mounted/{boot}.{set_image}"), &stream)?;
+        let stream = SetRecord::stream_name(set_image);
+        let reference = format!("mounted/{boot}.{set_image}");
+        if self.view().reference(&reference)?.as_ref() != Some(&stream) {
+            self.set_reference(&reference, &stream)?;
+        }
         Ok(true)
     }
 
