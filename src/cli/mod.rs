@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod du;
 mod failure;
 mod gc;
 mod generator;
@@ -153,8 +154,8 @@ enum Verb {
     Images(images::Args),
     /// Take a deployment's set out of the repository
     Remove(remove::Args),
-    /// Tell what the sets take on disk, and share (not in this version)
-    Du(later::Args),
+    /// Tell what the sets take on disk, and share
+    Du(du::Args),
     /// Collect what no deployment needs
     Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
@@ -198,7 +199,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(args) => status::run(&global, &args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Remove(args) => remove::run(&global, &args),
-        Verb::Du(_) => later::run("du"),
+        Verb::Du(args) => du::run(&global, &args),
         Verb::Gc(args) => gc::run(&global, &args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(_) => later::run("lint"),

@@ -1,6 +1,7 @@
 //! The life of a deployment's set: sync, expose, status, remove, gc.
 
 mod boot;
+mod disk_usage;
 mod expose;
 mod gc;
 mod guard;
@@ -13,6 +14,7 @@ mod status;
 mod sync;
 
 pub use boot::boot_units;
+pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
