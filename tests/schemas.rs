@@ -132,6 +132,14 @@ fn documents_without_a_mount() {
     );
     host.valid(0, &["status"]);
     host.valid(0, &["verify", "--deep"]);
+    host.valid(0, &["du"]);
+    let dangling = host.path("repo/streams/refs/boundstore/partial/dangling");
+    std::os::unix::fs::symlink("../../../none", dangling).unwrap();
+    assert_eq!(
+        host.valid(0, &["gc", "--dry-run"])["goes"][0]["reason"],
+        "Broken"
+    );
+    assert_eq!(host.valid(0, &["gc"])["stays"][0]["reason"], "Manual");
     // Unhealthy: a deployment without a set, and one whose set image is gone.
     host.valid(3, &["status", "--deployment", "none"]);
     let id = first["set_image"].as_str().unwrap();
@@ -223,7 +231,9 @@ fn a_broken_document_is_refused() {
         broken(&mut document);
         assert!(!problems("sync", &document).is_empty(), "break {index}");
     }
-    for verb in ["mount", "umount", "status", "images", "remove", "verify"] {
+    for verb in [
+        "mount", "umount", "status", "images", "remove", "verify", "gc", "du",
+    ] {
         assert!(
             !problems(verb, &good).is_empty(),
             "sync's document as {verb}'s"

@@ -5,7 +5,7 @@ use std::{error::Error, io, process::ExitCode};
 use crate::{
     bound::{ArgumentError, ScanError},
     config::ConfigError,
-    deployment::{ExposeError, GuardError, SyncError, host::HostError},
+    deployment::{ExposeError, GcError, GuardError, SyncError, host::HostError},
     error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
@@ -80,7 +80,7 @@ impl Failure {
 
 fn of_repo(error: &RepoError) -> Exit {
     match error {
-        RepoError::Busy { .. } => Exit::NotNow,
+        RepoError::Busy { .. } | RepoError::InUse { .. } => Exit::NotNow,
         RepoError::NoVerity { .. } => Exit::Refused,
         _ => Exit::Failed,
     }
@@ -117,6 +117,10 @@ table! {
     RepoError => of_repo;
     SourceError => of_source;
     HostError => |_| Exit::Failed;
+    GcError => |error| match error {
+        GcError::Repo(source) => of_repo(source),
+        _ => Exit::Failed,
+    };
     GuardError => |error| match error {
         GuardError::Incomplete { .. } => Exit::Unhealthy,
         _ => Exit::Failed,
@@ -132,6 +136,7 @@ table! {
     };
     ExposeError => |error| match error {
         ExposeError::MissingVerity(_) => Exit::Refused,
+        ExposeError::Busy(_) => Exit::NotNow,
         ExposeError::Repo(source) => of_repo(source),
         ExposeError::Mount { source, .. } | ExposeError::Kernel(source) => of_mount(source),
         _ => Exit::Failed,

@@ -3,7 +3,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod du;
 mod failure;
+mod gc;
 mod generator;
 mod guard;
 mod images;
@@ -152,10 +154,10 @@ enum Verb {
     Images(images::Args),
     /// Take a deployment's set out of the repository
     Remove(remove::Args),
-    /// Tell what the sets take on disk, and share (not in this version)
-    Du(later::Args),
-    /// Collect what no deployment needs (not in this version)
-    Gc(later::Args),
+    /// Tell what the sets take on disk, and share
+    Du(du::Args),
+    /// Collect what no deployment needs
+    Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
     Verify(verify::Args),
     /// Check the unit files of a host image (not in this version)
@@ -197,8 +199,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(args) => status::run(&global, &args),
         Verb::Images(args) => images::run(&global, &args),
         Verb::Remove(args) => remove::run(&global, &args),
-        Verb::Du(_) => later::run("du"),
-        Verb::Gc(_) => later::run("gc"),
+        Verb::Du(args) => du::run(&global, &args),
+        Verb::Gc(args) => gc::run(&global, &args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(_) => later::run("lint"),
         Verb::Lock(_) => later::run("lock"),

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     deployment::{
-        ExposeError, Exposed, Mounter, exposed_at, lack, mount_empty, note_boot, store_label,
-        umount as unmount,
+        ExposeError, Exposed, Mounter, SinceBoot, exposed_at, lack, mount_empty, note_boot,
+        store_label, umount as unmount,
     },
     repo::{DeploymentId, RepoError, RepoView},
 };
@@ -54,7 +54,7 @@ pub(super) struct UmountArgs {
 pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> {
     let (config, broken) = global.config();
     let mounter = Mounter {
-        run_dir: "/run/boundstore".into(),
+        run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
         allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
         context: store_label(),
     };

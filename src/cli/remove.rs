@@ -7,12 +7,12 @@ use super::{
     failure::{Exit, Failure},
     selector::Selector,
 };
-use crate::{deployment::status, repo::Repo};
+use crate::{deployment::SinceBoot, repo::Repo};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The objects stay until the repository's next garbage collection: bootc's, `cfsctl \
-    gc`."
+    after_help = "The objects stay until a garbage collection: `boundstore gc`, bootc's, `cfsctl gc`. \
+    Those of a set that was mounted since boot stay until the next boot."
 )]
 pub(super) struct Args {
     /// Whose set is to go: an id, or the host's booted, staged, rollback
@@ -24,36 +24,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     global.make_writable()?;
     let id = &args.deployment.one(global)?;
     let repo = Repo::open(&global.repo(), Repo::LOCK_LIMIT)?;
-    for deployment in
-        status(&global.host_paths(), None, Some(std::slice::from_ref(id)))?.deployments
-    {
-        if let Some(target) = deployment.mounted_at.first() {
-            // Another deployment with the same set keeps its objects.
-            let set = deployment.set.map(|set| set.set_image);
-            let mut others = repo
-                .view()
-                .deployments()?
-                .into_iter()
-                .filter(|other| other != id);
-            let shared = others.any(|other| {
-                repo.view()
-                    .set(&other)
-                    .ok()
-                    .flatten()
-                    .map(|other| other.set_image)
-                    == set
-            });
-            if !shared {
-                let target = target.display();
-                let message = format!(
-                    "the set of {id} is mounted at {target}: `boundstore umount {target}` first, \
-                     or a garbage collection would take its files away from running containers"
-                );
-                return Err(Failure::new(Exit::Refused, message));
-            }
-        }
-    }
-    let removed = repo.remove(id)?;
+    let since_boot = SinceBoot::of(&global.host_root);
+    let (removed, kept) = since_boot.keeping(&repo, id, || repo.remove(id))?;
     let partial = if repo.view().deployments()?.is_empty() {
         repo.remove_partial()?
     } else {
@@ -66,5 +38,10 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             true => format!("removed the set of {id}\n"),
             false => format!("{id} has no set\n"),
         })?;
+    if kept {
+        let message = "it was mounted since boot: its files stay until the next one, \
+                       for containers that run from it";
+        global.output().say(message);
+    }
     Ok(Exit::Done)
 }

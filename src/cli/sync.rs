@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     bound::{self, BoundImage, Scan},
-    deployment::{Retry, SyncEvent, Synced, Syncer},
+    deployment::{Retry, SinceBoot, SyncEvent, Synced, Syncer},
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
@@ -214,6 +214,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         sources: &sources,
         spool_dir,
         retry: Retry::within(Duration::from_secs(args.retry_for)),
+        since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,
     };
     Ok(if args.dry_run {

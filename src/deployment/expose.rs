@@ -4,14 +4,18 @@ use std::{
     io::Read,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::image_mount::{ImageMount, ImageMountError};
+use super::{
+    image_mount::{ImageMount, ImageMountError},
+    since_boot,
+};
 use crate::{
     error::{Doing, PathError},
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
-    sys::{self, MountEntry, MountError, Unmount},
+    sys::{self, DirLock, MountEntry, MountError, Unmount},
 };
 
 /// How sets are mounted on this host.
@@ -61,6 +65,9 @@ pub enum ExposeError {
     /// The mount point is no directory.
     #[error("{} cannot be a mount point: make it a directory", .0.display())]
     NoDirectory(PathBuf),
+    /// Another mount is under way.
+    #[error("another boundstore is mounting, and holds {} for long: try again later", .0.display())]
+    Busy(PathBuf),
     /// Nothing of ours is mounted there.
     #[error("nothing of boundstore's is mounted at {}", .0.display())]
     NotMounted(PathBuf),
@@ -97,6 +104,8 @@ pub struct Mounted {
     pub verity: bool,
 }
 
+/// How long another mount is waited for; one takes a fraction of a second.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
@@ -109,27 +118,55 @@ impl Mounter {
     ///
     /// # Errors
     /// See [`ExposeError`]; `target` is as it was then.
+    ///
+    /// That the set was mounted is noted before, in a marker below
+    /// [`Mounter::run_dir`]: it stays until reboot, see [`super::SinceBoot`].
     pub fn mount(
         &self,
         view: &RepoView,
         deployment: &DeploymentId,
         target: &Path,
     ) -> Result<Mounted, ExposeError> {
-        let set = view
-            .set(deployment)?
-            .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
-        if !target.is_dir() {
-            return Err(ExposeError::NoDirectory(target.to_owned()));
+        let _alone = self.alone()?;
+        loop {
+            let set = view
+                .set(deployment)?
+                .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
+            if !target.is_dir() {
+                return Err(ExposeError::NoDirectory(target.to_owned()));
+            }
+            if let Some(mounted) = self.mount_set(view, deployment, set, target)? {
+                return Ok(mounted);
+            }
         }
+    }
+
+    /// Two at once would each find the other's half-done swap.
+    fn alone(&self) -> Result<DirLock, ExposeError> {
+        let run_dir = &self.run_dir;
+        std::fs::create_dir_all(run_dir).doing("create", run_dir)?;
+        let lock = DirLock::exclusive(run_dir, LOCK_LIMIT)?;
+        lock.ok_or_else(|| ExposeError::Busy(run_dir.clone()))
+    }
+
+    /// Mounts this set of the deployment; nothing where it has another by now.
+    fn mount_set(
+        &self,
+        view: &RepoView,
+        deployment: &DeploymentId,
+        set: SetRecord,
+        target: &Path,
+    ) -> Result<Option<Mounted>, ExposeError> {
         let seen = exposed_at(target)?;
         if let Some(Exposed::Set { set_image, verity }) = seen
             && set_image == set.set_image
         {
-            return Ok(Mounted {
+            since_boot::record(&self.run_dir, view, &set_image)?;
+            return Ok(Some(Mounted {
                 set,
                 already: true,
                 verity,
-            });
+            }));
         }
         if !view.is_secure() && !self.allow_missing_verity {
             return Err(ExposeError::MissingVerity(view.path().to_owned()));
@@ -137,18 +174,24 @@ impl Mounter {
         if !view.is_secure() {
             view.check_object(&set.set_image)?;
         }
-        let failed = |source| ExposeError::Mount {
-            set_image: set.set_image,
-            source,
-        };
         let (mount, verity) = self.assemble(view, &set.set_image)?;
         read_once(&mount, &set)?;
-        place(&mount, target, seen.is_some()).map_err(failed)?;
-        Ok(Mounted {
+        // From here on whoever takes the ref away keeps the set, unless that
+        // has happened before.
+        since_boot::record(&self.run_dir, view, &set.set_image)?;
+        if view.set_image_of(deployment)? != Some(set.set_image) {
+            return Ok(None);
+        }
+        let placed = place(&mount, target, seen.is_some());
+        placed.map_err(|source| ExposeError::Mount {
+            set_image: set.set_image,
+            source,
+        })?;
+        Ok(Some(Mounted {
             set,
             already: false,
             verity,
-        })
+        }))
     }
 
     /// The detached mount, and whether the kernel checks what is read from it.
@@ -224,7 +267,11 @@ pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
 
 /// What of ours is seen at `target`, a path without symlinks, by a mount table.
 pub(super) fn exposed_in(table: &[MountEntry], target: &Path) -> Option<Exposed> {
-    let mount = sys::top_mount(table, target)?;
+    exposed_as(sys::top_mount(table, target)?)
+}
+
+/// What of ours a mount shows.
+pub(super) fn exposed_as(mount: &MountEntry) -> Option<Exposed> {
     if mount.source == EMPTY {
         return Some(Exposed::Empty);
     }

@@ -1,22 +1,31 @@
-//! The life of a deployment's set: sync, expose, status, remove.
+//! The life of a deployment's set: sync, expose, status, remove, gc.
 
 mod at_once;
 mod boot;
+mod disk_usage;
 mod expose;
+mod gc;
 mod guard;
 pub mod host;
 mod image_mount;
 mod label;
 mod retry;
+mod since_boot;
 mod status;
 mod sync;
 
 pub use boot::boot_units;
+pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use gc::{
+    GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
+    plan as plan_gc,
+};
 pub use guard::{
     Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
 };
 pub use label::store_label;
 pub use retry::{LONGEST_PAUSE, Retry};
+pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};
 pub use sync::{SyncError, SyncEvent, Synced, Syncer};

@@ -10,8 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{at_once::at_once, retry::Retry};
-
+use super::{SinceBoot, at_once::at_once, retry::Retry};
 use crate::{
     document::Compression,
     error::{PathError, with_causes},
@@ -43,6 +42,8 @@ pub struct Syncer<'a> {
     pub spool_dir: PathBuf,
     /// How long to try again what the network refuses for the moment.
     pub retry: Retry,
+    /// What was mounted since boot: such a set is kept when another replaces it.
+    pub since_boot: SinceBoot,
     /// Hears what happens.
     pub observer: &'a dyn Fn(SyncEvent<'_>),
 }
@@ -233,7 +234,8 @@ impl Syncer<'_> {
             .map_err(SyncError::Invalid)?;
         drop(store_images);
         let staged = sink::stage(&repo, &tree)?;
-        let published = staged.publish(deployment, records)?;
+        let publish = || staged.publish(deployment, records);
+        let (published, _) = self.since_boot.keeping(&repo, deployment, publish)?;
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);
         synced.set = Some(published.record);

@@ -64,6 +64,25 @@ pub enum RepoError {
         /// How long was waited.
         waited_secs: u64,
     },
+    /// Others hold the shared lock.
+    #[error(
+        "{} is in use, by a sync or by bootc, for over {waited_secs} s: try again later",
+        path.display()
+    )]
+    InUse {
+        /// The repository.
+        path: PathBuf,
+        /// How long was waited.
+        waited_secs: u64,
+    },
+    /// The garbage collection failed.
+    #[error("collect the garbage of {}", path.display())]
+    Collect {
+        /// The repository.
+        path: PathBuf,
+        /// Why.
+        source: Upstream,
+    },
     /// A file of the repository could not be handled.
     #[error(transparent)]
     Path(#[from] PathError),

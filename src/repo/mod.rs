@@ -8,14 +8,19 @@
 //! streams/boundstore-set-v1-<set image>      the pin: all objects of a set  (record.rs)
 //! streams/refs/boundstore/partial/..         what an unfinished sync keeps
 //! streams/refs/boundstore/deployments/<id>   THE ref: its deployment's set
+//! streams/refs/boundstore/mounted/..         a set mounted since a boot (reference.rs)
 //! ```
 //! Two handles: [`RepoView`] reads without any lock, so that it never waits
-//! behind somebody's gc; [`Repo`] holds the shared lock and writes.
+//! behind somebody's gc; [`Repo`] holds the shared lock and writes. A third,
+//! [`Collector`], holds the exclusive lock, for a gc of ours.
 
+mod collect;
 mod erofs;
 mod error;
 mod object;
+mod reach;
 mod record;
+mod reference;
 mod stream;
 mod verity;
 mod view;
@@ -33,10 +38,13 @@ use composefs::{
 };
 
 pub use self::{
+    collect::{Collected, Collector},
     erofs::render,
     error::RepoError,
     object::{Ensured, ObjectWriter},
+    reach::{Reach, Streams, is_ours},
     record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
+    reference::{BootId, BootIdError, Purpose, Reference},
     stream::{Chunk, LayerChunks, LayerWriter, StoredLayer, StreamParts},
     verity::{Verity, fs_verity_digest},
     view::RepoView,

@@ -36,7 +36,7 @@ impl DeploymentId {
         &self.0
     }
 
-    fn reference(&self) -> String {
+    pub(super) fn reference(&self) -> String {
         format!("deployments/{}", self.0)
     }
 }
@@ -130,15 +130,20 @@ pub struct SetImageRecord {
     pub verdict: String,
 }
 
-impl SetRecord {
-    /// The name of the pin of a set image.
-    pub fn stream_name(set_image: &ObjectId) -> String {
-        format!("boundstore-set-v1-{set_image}")
+impl ImageStream {
+    /// The name of the stream of an image.
+    pub fn stream_name(manifest: &ManifestDigest) -> String {
+        format!("boundstore-image-v1-{manifest}")
     }
 }
 
-fn image_name(manifest: &ManifestDigest) -> String {
-    format!("boundstore-image-v1-{manifest}")
+impl SetRecord {
+    pub(super) const STREAM_PREFIX: &str = "boundstore-set-v1-";
+
+    /// The name of the pin of a set image.
+    pub fn stream_name(set_image: &ObjectId) -> String {
+        format!("{}{set_image}", Self::STREAM_PREFIX)
+    }
 }
 
 fn to_json(value: &impl Serialize, name: &str) -> Result<Vec<u8>, RepoError> {
@@ -162,7 +167,7 @@ impl Repo {
     /// # Errors
     /// [`RepoError::MissingStream`] where a layer is not there.
     pub fn register_image(&self, image: &ImageStream) -> Result<(), RepoError> {
-        let name = image_name(&image.manifest_digest);
+        let name = ImageStream::stream_name(&image.manifest_digest);
         let layers = self.layer_references(&image.layers)?;
         self.write_record(IMAGE, &name, &to_json(image, &name)?, &layers, &[])?;
         self.set_reference(&format!("partial/{}", image.manifest_digest.hex()), &name)
@@ -195,7 +200,7 @@ impl Repo {
     ) -> Result<(), RepoError> {
         let mut streams = Vec::new();
         for image in &set.images {
-            let name = image_name(&image.manifest_digest);
+            let name = ImageStream::stream_name(&image.manifest_digest);
             let id = self.view().stream(&name)?;
             streams.push((name.clone(), id.ok_or(RepoError::MissingStream(name))?));
             streams.extend(self.layer_references(&image.layers)?);
@@ -253,7 +258,7 @@ impl RepoView {
     /// # Errors
     /// The repository cannot be read.
     pub fn image(&self, manifest: &ManifestDigest) -> Result<Option<ImageStream>, RepoError> {
-        let name = image_name(manifest);
+        let name = ImageStream::stream_name(manifest);
         let content = match self.read_record(IMAGE, &name) {
             Ok(content) => content,
             Err(

@@ -302,7 +302,7 @@ impl RepoView {
             }
             Err(error) => return Err(error),
         };
-        let Ok(parts) = self.parts(file, LAYER) else {
+        let Ok(parts) = self.parts(file, Some(LAYER)) else {
             return Ok(None);
         };
         let Some(split) = parts.named(TAR_SPLIT) else {
@@ -348,14 +348,18 @@ impl RepoView {
         let (_, file) = self
             .open_stream(name)?
             .ok_or_else(|| RepoError::MissingStream(name.to_owned()))?;
-        self.parts(file, content_type)
+        self.parts(file, Some(content_type))
             .map_err(|source| RepoError::BadStream {
                 name: name.to_owned(),
                 source,
             })
     }
 
-    fn parts(&self, file: File, content_type: u64) -> Result<StreamParts, Upstream> {
+    pub(super) fn parts(
+        &self,
+        file: File,
+        content_type: Option<u64>,
+    ) -> Result<StreamParts, Upstream> {
         match self.algorithm() {
             Algorithm::Sha256 => parts::<Sha256HashValue>(file, content_type),
             Algorithm::Sha512 => parts::<Sha512HashValue>(file, content_type),
@@ -421,8 +425,8 @@ impl StreamParts {
     }
 }
 
-fn parts<H: Convert>(file: File, content_type: u64) -> Result<StreamParts, Upstream> {
-    let mut reader = SplitStreamReader::<H>::new(file, Some(content_type))?;
+fn parts<H: Convert>(file: File, content_type: Option<u64>) -> Result<StreamParts, Upstream> {
+    let mut reader = SplitStreamReader::<H>::new(file, content_type)?;
     let named = reader.iter_named_refs();
     let named = named.map(|(name, id)| (name.to_owned(), id.object_id()));
     let named = named.collect();

@@ -187,7 +187,12 @@ impl RepoView {
     /// # Errors
     /// [`RepoError::BadStream`] where the link is none of an object.
     pub fn stream(&self, name: &str) -> Result<Option<ObjectId>, RepoError> {
-        let path = PathBuf::from(format!("streams/{name}"));
+        self.linked("streams", name)
+    }
+
+    /// The object that a name in `streams/` or `images/` stands for.
+    pub(super) fn linked(&self, folder: &str, name: &str) -> Result<Option<ObjectId>, RepoError> {
+        let path = Path::new(folder).join(name);
         let Some(target) = sys::read_link_at(&self.dir, &path)? else {
             return Ok(None);
         };

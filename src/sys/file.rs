@@ -8,7 +8,8 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
-    path::Path,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use rustix::fs::{self, AtFlags, Mode, OFlags};
@@ -219,6 +220,47 @@ pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError>
         }
     }
     Ok(names)
+}
+
+/// A symlink that was found.
+#[derive(Debug, Clone)]
+pub struct Symlink {
+    /// Where, relative to the directory that was looked through.
+    pub path: PathBuf,
+    /// What it says.
+    pub target: OsString,
+    /// When it was made; never before 1970.
+    pub modified: SystemTime,
+}
+
+/// All symlinks below `path`, however deep, unsorted; none where there is no
+/// such directory.
+///
+/// # Errors
+/// Whatever reading says, and something that is neither symlink nor directory.
+pub fn symlinks_below(dir: impl AsFd, path: &Path) -> Result<Vec<Symlink>, PathError> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for name in names_in(&dir, &path.join(&folder))? {
+            let below = folder.join(name);
+            let at = path.join(&below);
+            let stat = fs::statat(&dir, &at, AtFlags::SYMLINK_NOFOLLOW).doing("stat", &at)?;
+            if fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+                folders.push(below);
+                continue;
+            }
+            // Anything else is EINVAL here.
+            let target = fs::readlinkat(&dir, &at, Vec::new()).doing("read symlink", &at)?;
+            let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+            found.push(Symlink {
+                path: below,
+                target: OsString::from_vec(target.into_bytes()),
+                modified: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// The handle that stands for the current directory.

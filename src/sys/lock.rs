@@ -45,15 +45,31 @@ impl DirLock {
         limit: Duration,
     ) -> Result<Option<Self>, PathError> {
         let dir = File::open(path).doing("open folder", path)?;
-        let begun = Instant::now();
-        while !try_flock(&dir, lock).doing("lock", path)? {
-            if begun.elapsed() >= limit {
-                return Ok(None);
-            }
-            sleep(Duration::from_millis(50));
-        }
-        Ok(Some(Self(dir)))
+        let locked = flock_within(&dir, lock, limit).doing("lock", path)?;
+        Ok(locked.then_some(Self(dir)))
     }
+}
+
+/// Makes the shared flock(2) of `fd` an exclusive one, waiting no longer than
+/// `limit`; says whether it is. Where not, the shared one is lost, too.
+///
+/// # Errors
+/// The system's.
+pub fn lock_exclusive(fd: impl AsFd, limit: Duration) -> io::Result<bool> {
+    flock_within(fd, FlockOperation::NonBlockingLockExclusive, limit)
+}
+
+/// Tries until `limit`: a lock that others wait for without limit, as the
+/// composefs crate does, would keep all newcomers out meanwhile.
+fn flock_within(fd: impl AsFd, lock: FlockOperation, limit: Duration) -> io::Result<bool> {
+    let begun = Instant::now();
+    while !try_flock(&fd, lock)? {
+        if begun.elapsed() >= limit {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(50));
+    }
+    Ok(true)
 }
 
 fn try_flock(fd: impl AsFd, lock: FlockOperation) -> io::Result<bool> {
