@@ -233,7 +233,7 @@ impl Syncer<'_> {
             .map_err(SyncError::Invalid)?;
         drop(store_images);
         let staged = sink::stage(&repo, &tree)?;
-        let published = staged.publish(deployment, records)?;
+        let published = staged.publish(deployment, records, Vec::new())?;
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);
         synced.set = Some(published.record);
