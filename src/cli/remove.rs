@@ -24,8 +24,13 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     global.make_writable()?;
     let id = &args.deployment.one(global)?;
     let repo = Repo::open(&global.repo(), Repo::LOCK_LIMIT)?;
-    for deployment in
-        status(&global.host_paths(), None, Some(std::slice::from_ref(id)))?.deployments
+    for deployment in status(
+        &global.host_paths(),
+        None,
+        Some(std::slice::from_ref(id)),
+        None,
+    )?
+    .deployments
     {
         if let Some(target) = deployment.mounted_at.first() {
             // Another deployment with the same set keeps its objects.

@@ -97,6 +97,8 @@ pub struct Mounted {
     pub verity: bool,
 }
 
+/// Where podman is told to look for sets.
+pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 

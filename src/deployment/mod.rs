@@ -1,6 +1,7 @@
 //! The life of a deployment's set: sync, expose, status, remove.
 
 mod boot;
+mod dangling;
 mod expose;
 mod guard;
 pub mod host;
@@ -11,6 +12,10 @@ mod status;
 mod sync;
 
 pub use boot::boot_units;
+pub use dangling::{
+    ContainerRecord, Dangling, PrimaryError, PrimaryStore, StoreContent, UserKind, dangling,
+    dangling_condition, keep_referenced,
+};
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use guard::{
     Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
