@@ -92,7 +92,7 @@ pub fn disk_usage(view: &RepoView) -> Result<DiskUsage, RepoError> {
         let Some(set) = view.set(&id)? else {
             continue;
         };
-        for image in &set.images {
+        for image in set.all_images() {
             let usage = images.entry(image.manifest_digest);
             let usage = usage.or_insert_with(|| ImageUsage {
                 manifest_digest: image.manifest_digest,

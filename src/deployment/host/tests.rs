@@ -349,10 +349,10 @@ fn a_staged_file_that_is_not_understood_is_an_error() {
             }),
             ("a directory", &|| fs::create_dir(&path).unwrap()),
             ("a link out", &|| {
-                symlink("../../../../secret", &path).unwrap()
+                symlink("../../../../secret", &path).unwrap();
             }),
             ("a link to a device", &|| {
-                symlink("/dev/zero", &path).unwrap()
+                symlink("/dev/zero", &path).unwrap();
             }),
             ("a fifo", &|| {
                 let made = Command::new("mkfifo").arg(&path).status().unwrap();
