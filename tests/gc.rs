@@ -491,11 +491,14 @@ fn a_composefs_host_keeps_its_objects() {
     fs::create_dir_all(on.host.path("sysroot")).unwrap();
     symlink("../repo", on.host.path("sysroot/composefs")).unwrap();
     let ids = ["a1", "b2"].map(|byte| byte.repeat(64));
+    // Not deployments of the host yet, so that no root is looked for.
+    for id in &ids {
+        on.sync(id, id.as_bytes()[0]);
+    }
     for id in &ids {
         let folder = on.host.path(&format!("sysroot/state/deploy/{id}"));
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join(format!("{id}.origin")), "[origin]\n").unwrap();
-        on.sync(id, id.as_bytes()[0]);
     }
     fs::remove_dir_all(on.host.path(&format!("sysroot/state/deploy/{}", ids[1]))).unwrap();
     let objects = on.host.objects();

@@ -34,6 +34,8 @@ pub enum Capability {
     XattrWhiteouts,
     /// Unnamed files (`O_TMPFILE`) on an overlay.
     OverlayTmpfile,
+    /// A mount attached beneath another (`MOVE_MOUNT_BENEATH`).
+    MountBeneath,
     /// Idmapped mounts of ext4.
     IdmapExt4,
     /// Idmapped mounts of EROFS.

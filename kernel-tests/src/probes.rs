@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use rustix::{
     fs::{CWD, Mode, OFlags, open},
-    mount::{OpenTreeFlags, open_tree},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
 use crate::{
@@ -52,6 +52,7 @@ pub const PROBES: &[(Capability, Check)] = &[
     (DetachedLayers, Check { name: "detached_layers", row: "overlay layers from a mount attached nowhere", observe: detached_layers, expect: |_| Expected::Anything }),
     (DataWithoutMetacopy, Check { name: "data_without_metacopy", row: "overlay `datadir+` without `metacopy=on`", observe: |guest| overlay(guest, Form::Plus, &[]), expect: |_| Expected::Anything }),
     (OverlayTmpfile, Check { name: "overlay_tmpfile", row: "`O_TMPFILE` on an overlay", observe: overlay_tmpfile, expect: |can| before(can, &[DataOnly]) }),
+    (MountBeneath, Check { name: "mount_beneath", row: "a mount attached beneath another", observe: mount_beneath, expect: |can| before(can, &[DatadirPlus]) }),
     (IdmapExt4, Check { name: "idmap_ext4", row: "idmapped mount of ext4", observe: |guest| idmap_path(&guest.folder("dir")?), expect: |_| is(YES) }),
     (IdmapErofs, Check { name: "idmap_erofs", row: "idmapped mount of EROFS", observe: idmap_erofs, expect: |_| is(YES) }),
     (IdmapTmpfs, Check { name: "idmap_tmpfs", row: "idmapped mount of tmpfs", observe: |_| idmap(&new_mount("tmpfs", &[])?), expect: |can| before(can, &[DataOnly]) }),
@@ -221,6 +222,20 @@ fn overlay_tmpfile(guest: &Guest) -> Result<String> {
     let merged = two_lowers(guest, |_, _| Ok(()))?;
     match open(merged, OFlags::TMPFILE | OFlags::RDWR, Mode::RUSR) {
         Ok(_) => yes(),
+        Err(errno) => refused(errno),
+    }
+}
+
+fn mount_beneath(guest: &Guest) -> Result<String> {
+    let target = guest.folder("target")?;
+    mount_at("tmpfs", &[], &target)?;
+    let below = match new_mount("tmpfs", &[]) {
+        Ok(mount) => mount,
+        Err(refused) => return Ok(outcome::<()>(Err(refused))),
+    };
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
+    match move_mount(&below, "", CWD, &target, flags) {
+        Ok(()) => yes(),
         Err(errno) => refused(errno),
     }
 }

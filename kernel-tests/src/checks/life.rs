@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, mount_remount};
 
 use crate::{
     capability::{
-        Capability::{DataOnly, VerityRequire},
+        Capability::{DataOnly, MountBeneath, VerityRequire},
         YES,
     },
     check::{Check, either, is},
@@ -43,6 +43,8 @@ pub const CHECKS: &[Check] = &[
     Check { name: "gc_while_mounted", row: "a gc while mounted", observe: gc_while_mounted, expect: |_| is("0 objects; all as it was") },
     Check { name: "removed_while_mounted", row: "`remove` while mounted", observe: removed_while_mounted, expect: |_| is("exit 0; all as it was") },
     Check { name: "removed_elsewhere", row: "a set whose ref others removed while it is mounted, and a gc: an open file; another", observe: removed_elsewhere, expect: |can| is(if can.has(DataOnly) { "read; ENOENT at open" } else { "read; EIO at stat" }) },
+    Check { name: "swapped", row: "another set mounted in place of one: mounts there; the old one's file, open; the new set's", observe: swapped, expect: |can| either(can.has(MountBeneath), "1; read; read", "2; read; read") },
+    Check { name: "swapped_below_a_container", row: "another set synced and mounted in place of a container's, our gc and composefs's, caches dropped: the container", observe: swapped_below_a_container, expect: |_| is("read") },
     Check { name: "two_deployments", row: "two sets that share a layer, mounted; one unmounted and removed, and a gc: the other", observe: two_deployments, expect: |_| is("all as it was") },
 ];
 
@@ -200,6 +202,44 @@ fn removed_elsewhere(guest: &Guest) -> Result<String> {
         "{opened}; {}",
         reading::read(&other, &content(7, 3000))
     ))
+}
+
+/// Syncs another set for the deployment, and mounts it where the first one is.
+fn swap(guest: &Guest, store: &Store) -> Result<()> {
+    let mut layout = Layout::new(&guest.path("other"));
+    let top = LayerBlob::plain(&tar(&[("data", &Store::data()), ("other", b"1")]));
+    layout.image("v2", &[top]);
+    let image = layout.arg("localhost/app:2", "v2");
+    let synced = store.run(&["sync", "--deployment", "d", "--image", &image])?;
+    ensure!(synced.status == 0, "sync: {}", synced.stderr);
+    let said = store.mount()?;
+    ensure!(said.status == 0, "mount: {}", said.stderr);
+    Ok(())
+}
+
+fn swapped(guest: &Guest) -> Result<String> {
+    let store = mounted(guest)?;
+    let mut open = File::open(store.file()?)?;
+    swap(guest, &store)?;
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let target = store.target().to_string_lossy();
+    let here = |line: &&str| line.split(' ').nth(4) == Some(&*target);
+    let mounts = table.lines().filter(here).count();
+    Ok(format!(
+        "{mounts}; {}; {}",
+        read_open(&mut open)?,
+        read(&store)?
+    ))
+}
+
+fn swapped_below_a_container(guest: &Guest) -> Result<String> {
+    let store = mounted(guest)?;
+    let container = container(guest, &store)?;
+    swap(guest, &store)?;
+    let ours = store.run(&["gc"])?;
+    ensure!(ours.status == 0, "gc: {}", ours.stderr);
+    gc(guest)?;
+    Ok(reading::read(&container.root.join("data"), &Store::data()))
 }
 
 /// Removes the deployment's ref without asking what was mounted, as nobody should.
