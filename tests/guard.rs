@@ -92,7 +92,12 @@ impl Case {
 
     fn last_veto(&self) -> Option<Value> {
         let text = fs::read(self.host.path("root/var/lib/boundstore/last-veto.json")).ok()?;
-        Some(serde_json::from_slice(&text).unwrap())
+        let veto = serde_json::from_slice(&text).unwrap();
+        let schema = include_str!("../schemas/last-veto.v1.json");
+        let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&veto).map(|e| e.to_string()).collect();
+        assert!(errors.is_empty(), "{veto}: {errors:?}");
+        Some(veto)
     }
 
     fn start(&self, args: &str) -> Child {

@@ -27,8 +27,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let command_line = global.host_root.join("proc/cmdline");
     let command_line = fs::read_to_string(&command_line).doing("read", &command_line)?;
     let mounts = sys::mount_table_of(&global.host_root.join("proc/self/mountinfo"))?;
-    let root = mounts.iter().rfind(|mount| mount.target == Path::new("/"));
-    let root_source = root.map(|mount| mount.source.as_str());
+    let root_source = sys::top_mount(&mounts, Path::new("/")).map(|mount| mount.source.as_str());
     // A broken file must not leave a host without its units.
     let (config, broken) = global.config();
     for unit in boot_units(&command_line, root_source, config.boot.on_failure) {
