@@ -234,7 +234,7 @@ impl Syncer<'_> {
             .map_err(SyncError::Invalid)?;
         drop(store_images);
         let staged = sink::stage(&repo, &tree)?;
-        let publish = || staged.publish(deployment, records);
+        let publish = || staged.publish(deployment, records, Vec::new());
         let (published, _) = self.since_boot.keeping(&repo, deployment, publish)?;
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);

@@ -108,6 +108,10 @@ pub struct SetRecord {
     pub set_image_bytes: u64,
     /// The bound images, by name.
     pub images: Vec<SetImageRecord>,
+    /// Images that the set has besides, without their names, for what stands
+    /// on them on the host; by image ID. `name` is that they were bound under.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub kept: Vec<SetImageRecord>,
 }
 
 /// One bound image of a published set.
@@ -143,6 +147,11 @@ impl SetRecord {
     /// The name of the pin of a set image.
     pub fn stream_name(set_image: &ObjectId) -> String {
         format!("{}{set_image}", Self::STREAM_PREFIX)
+    }
+
+    /// All images whose layers the store tree has: bound ones and kept ones.
+    pub fn all_images(&self) -> impl Iterator<Item = &SetImageRecord> {
+        self.images.iter().chain(&self.kept)
     }
 }
 
@@ -199,7 +208,7 @@ impl Repo {
         objects: &[ObjectId],
     ) -> Result<(), RepoError> {
         let mut streams = Vec::new();
-        for image in &set.images {
+        for image in set.all_images() {
             let name = ImageStream::stream_name(&image.manifest_digest);
             let id = self.view().stream(&name)?;
             streams.push((name.clone(), id.ok_or(RepoError::MissingStream(name))?));

@@ -73,7 +73,8 @@ impl StagedSet<'_> {
         self.set_image
     }
 
-    /// Lets `deployment` have the set: the commit point.
+    /// Lets `deployment` have the set, of bound and of kept images: the commit
+    /// point.
     ///
     /// # Errors
     /// Whatever [`Repo::publish`] says; nothing has changed then.
@@ -81,13 +82,16 @@ impl StagedSet<'_> {
         self,
         deployment: &DeploymentId,
         mut images: Vec<SetImageRecord>,
+        mut kept: Vec<SetImageRecord>,
     ) -> Result<PublishedSet, RepoError> {
         images.sort_by(|a, b| a.name.cmp(&b.name));
+        kept.sort_by_key(|image| image.config_digest);
         let record = SetRecord {
             format: FORMAT,
             set_image: self.set_image,
             set_image_bytes: self.set_image_bytes,
             images,
+            kept,
         };
         self.repo.publish(deployment, &record, &self.objects)?;
         Ok(PublishedSet {

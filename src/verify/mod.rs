@@ -159,7 +159,7 @@ impl Found {
                 self.problems.push(Problem::of_record(with_causes(&error)));
             }
         }
-        for image in &set.images {
+        for image in set.all_images() {
             if view.image(&image.manifest_digest)?.is_none() {
                 let message = format!(
                     "the stored manifest and config of {} are damaged",

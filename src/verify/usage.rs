@@ -50,7 +50,7 @@ pub(super) fn find(
         }
     };
     note(set.set_image, Usage::SetImage);
-    for image in &set.images {
+    for image in set.all_images() {
         for layer in &image.layers {
             let mut others: BTreeSet<ObjectId> = match view.layer_parts(layer) {
                 Ok(parts) => parts.all().copied().collect(),
