@@ -260,7 +260,10 @@ fn disorder_is_seen() {
     for (path, text) in [
         ("repo/x.rs", "use composefs::repository::Repository;"),
         ("sink/x.rs", "// composefs is named in prose only"),
-        ("cli/x.rs", "let staged = \"run/composefs/staged-deployment\";"),
+        (
+            "cli/x.rs",
+            "let staged = \"run/composefs/staged-deployment\";",
+        ),
         ("name/x.rs", "#[cfg(test)]\nuse std::fs;"),
         (
             "name/x.rs",

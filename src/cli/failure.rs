@@ -5,7 +5,7 @@ use std::{error::Error, io, process::ExitCode};
 use crate::{
     bound::{ArgumentError, ScanError},
     config::ConfigError,
-    deployment::{ExposeError, GcError, GuardError, SyncError, host::HostError},
+    deployment::{ExposeError, GcError, GuardError, PrimaryError, SyncError, host::HostError},
     error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
     source::{Failing, SourceError},
@@ -123,6 +123,10 @@ table! {
     };
     GuardError => |error| match error {
         GuardError::Incomplete { .. } => Exit::Unhealthy,
+        _ => Exit::Failed,
+    };
+    PrimaryError => |error| match error {
+        PrimaryError::Store(source) => of_source(source),
         _ => Exit::Failed,
     };
     ScanError => |_| Exit::Failed;

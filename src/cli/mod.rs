@@ -12,6 +12,7 @@ mod images;
 mod later;
 mod mount;
 mod output;
+mod primary;
 mod progress;
 mod remove;
 mod selector;

@@ -112,6 +112,10 @@ fn plain(output: &Output, event: &SyncEvent<'_>) {
                 bytes(*blob_bytes)
             ));
         }
+        SyncEvent::Keeping(image) => output.say(&format!(
+            "keeping {}, which was {}: something in podman's own store stands on it",
+            image.manifest_digest, image.name
+        )),
         SyncEvent::Squashing(name) => output.detail(&format!("{name}: squashing")),
         SyncEvent::Leftover(error) => output.warn(&with_causes(*error)),
     }
@@ -155,6 +159,10 @@ fn machine(deployment: &DeploymentId, event: &SyncEvent<'_>) -> Value {
         } => json!({
             "event": "importing", "deployment": deployment, "image": name,
             "layer": layer, "layers": of, "bytes": blob_bytes,
+        }),
+        SyncEvent::Keeping(image) => json!({
+            "event": "keeping", "deployment": deployment, "image": image.name,
+            "manifest_digest": image.manifest_digest,
         }),
         SyncEvent::Squashing(name) => json!({
             "event": "squashing", "deployment": deployment, "image": name,

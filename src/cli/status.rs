@@ -9,12 +9,13 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::bytes,
+    primary::read_primary,
     selector::Selector,
 };
 use crate::deployment::{DeploymentStatus, Status, status};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "From files alone: takes no lock and starts no program.")]
+#[command(after_help = "From files alone: takes no lock of the repository and starts no program.")]
 pub(super) struct Args {
     /// Only this deployment: an id, or the host's booted, staged, rollback, all
     #[arg(long, value_name = "ID|ROLE")]
@@ -24,6 +25,8 @@ pub(super) struct Args {
     wait: Option<u64>,
 }
 
+/// How long a podman that writes to its store is waited for.
+const LOCK_LIMIT: Duration = Duration::from_millis(100);
 /// Looking costs a few milliseconds.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -47,11 +50,9 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
 fn look(global: &Global, args: &Args) -> Result<Status, Failure> {
     let only = Selector::only(args.deployment.as_ref(), global)?;
     let host = global.host()?;
-    Ok(status(
-        &global.host_paths(),
-        host.as_deref(),
-        only.as_deref(),
-    )?)
+    let primary = read_primary(global, LOCK_LIMIT);
+    let (host, only) = (host.as_deref(), only.as_deref());
+    Ok(status(&global.host_paths(), host, only, Some(&primary))?)
 }
 
 fn human(status: &Status) -> String {

@@ -12,18 +12,24 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::{Output, bytes, count},
+    primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
-    deployment::{Retry, SinceBoot, SyncEvent, Synced, Syncer},
+    config::{Config, KeepLayers},
+    deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer},
+    error::with_causes,
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
     source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
     sys,
 };
+
+/// How long a podman that writes to its store is waited for.
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -72,9 +78,21 @@ pub(super) struct Args {
     /// How to tell on stderr what happens
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Progress,
+    /// Which layers of other sets the set keeps [default: the configuration's
+    /// for a deployment of this host, else none]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    keep_layers: Option<Keep>,
     /// Only tell what would be fetched; write nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// `--keep-layers`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Keep {
+    // Of images that something in podman's own store stands on.
+    Referenced,
+    None,
 }
 
 /// A deployment, and where its root file tree is.
@@ -201,6 +219,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     if let Some(broken) = broken {
         output.warn(&format!("{}: the defaults hold", broken.text()));
     }
+    let primary = kept_for(global, args, target, &config)?;
     let syncer = Syncer {
         repo: global.repo(),
         create: Some(NewRepo {
@@ -212,6 +231,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
             max_entries: args.max_entries,
         },
         sources: &sources,
+        keep_for: primary.as_ref(),
         spool_dir,
         retry: Retry::within(Duration::from_secs(args.retry_for)),
         since_boot: SinceBoot::of(&global.host_root),
@@ -222,6 +242,34 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     } else {
         syncer.sync(id, &wanted)?
     })
+}
+
+/// The store whose users' layers are kept. Only a deployment of this host has
+/// the configuration's word for it.
+fn kept_for(
+    global: &Global,
+    args: &Args,
+    target: &Target,
+    config: &Config,
+) -> Result<Option<PrimaryStore>, Failure> {
+    let of_host = args.root.is_none() && target.root.is_some();
+    let keep = match args.keep_layers {
+        Some(keep) => keep == Keep::Referenced,
+        None => of_host && config.sync.keep_layers == KeepLayers::Referenced,
+    };
+    if !keep {
+        return Ok(None);
+    }
+    match read_primary(global, LOCK_LIMIT) {
+        Ok(primary) => Ok(Some(primary)),
+        // No upgrade is to fail because podman's own store is broken.
+        Err(error) if args.keep_layers.is_none() && !error.is_busy() => {
+            let output = global.output();
+            output.warn(&format!("no layers are kept: {}", with_causes(&error)));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the library is told of this host: it reads no environment itself.
@@ -305,6 +353,7 @@ fn document(args: &Args, id: &DeploymentId, synced: &Synced) -> Value {
         "set_image": set.map(|set| set.set_image),
         "set_image_bytes": set.map(|set| set.set_image_bytes),
         "images": set.map(|set| &set.images),
+        "kept": set.map(|set| &set.kept),
         "layers_imported": synced.layers_imported,
         "layers_reused": synced.layers_reused,
         "bytes_fetched": synced.bytes_fetched,

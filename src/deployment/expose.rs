@@ -106,6 +106,8 @@ pub struct Mounted {
 
 /// How long another mount is waited for; one takes a fraction of a second.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
+/// Where podman is told to look for sets.
+pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 

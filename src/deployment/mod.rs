@@ -2,6 +2,7 @@
 
 mod at_once;
 mod boot;
+mod dangling;
 mod disk_usage;
 mod expose;
 mod gc;
@@ -15,6 +16,10 @@ mod status;
 mod sync;
 
 pub use boot::boot_units;
+pub use dangling::{
+    ContainerRecord, Dangling, PrimaryError, PrimaryStore, StoreContent, UserKind, dangling,
+    dangling_condition, keep_referenced,
+};
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
 pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
 pub use gc::{

@@ -10,7 +10,12 @@ use std::{
     time::Duration,
 };
 
-use super::{SinceBoot, at_once::at_once, retry::Retry};
+use super::{
+    SinceBoot,
+    at_once::at_once,
+    dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
+    retry::Retry,
+};
 use crate::{
     document::Compression,
     error::{PathError, with_causes},
@@ -25,7 +30,9 @@ use crate::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
     squash::{Dropped, RootfsChain, SquashError, tree::Directory},
-    store_tree::{LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out},
+    store_tree::{
+        LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out_keeping,
+    },
 };
 
 /// Brings sets into a repository.
@@ -38,6 +45,9 @@ pub struct Syncer<'a> {
     pub limits: ImportLimits,
     /// Where images come from.
     pub sources: &'a Sources,
+    /// Whose users' layers a set keeps where it would lack them: those in this
+    /// store of podman's.
+    pub keep_for: Option<&'a PrimaryStore>,
     /// Where blobs from the network are kept until they are published.
     pub spool_dir: PathBuf,
     /// How long to try again what the network refuses for the moment.
@@ -91,6 +101,8 @@ pub enum SyncEvent<'e> {
     },
     /// The layers of an image are being squashed.
     Squashing(&'e ImageName),
+    /// An image of another set is kept, for what stands on it.
+    Keeping(&'e SetImageRecord),
     /// A published blob could not be removed from the spool.
     Leftover(&'e PathError),
 }
@@ -208,7 +220,8 @@ impl Syncer<'_> {
     ) -> Result<Synced, SyncError> {
         let plans = self.plan(Some(view), wanted)?;
         let mut synced = tally(&plans);
-        if let Some(set) = self.unchanged(view, deployment, &plans)? {
+        let kept = self.kept(view, &plans)?;
+        if let Some(set) = self.unchanged(view, deployment, &plans, &kept)? {
             synced.set = Some(set);
             synced.unchanged = true;
             return Ok(synced);
@@ -227,14 +240,23 @@ impl Syncer<'_> {
             records.push(set_image_record(plan.image(), &layers));
             store_images.push(store_image(plan.image(), &layers, trees));
         }
+        // Looked up again under the lock: a gc may have been here since.
+        let kept = self.kept(repo.view(), &plans)?;
+        let mut kept_images = Vec::new();
+        for record in &kept {
+            let (image, layers) = read_kept(repo.view(), record)?;
+            (self.observer)(SyncEvent::Keeping(record));
+            let trees = chains.trees(repo.view(), &record.name, &layers)?;
+            kept_images.push(store_image(&image, &layers, trees));
+        }
         synced.dropped = chains.dropped;
         drop(chains.by_layer);
-        let tree = lay_out(&store_images)?
+        let tree = lay_out_keeping(&store_images, &kept_images)?
             .validate()
             .map_err(SyncError::Invalid)?;
-        drop(store_images);
+        drop((store_images, kept_images));
         let staged = sink::stage(&repo, &tree)?;
-        let publish = || staged.publish(deployment, records, Vec::new());
+        let publish = || staged.publish(deployment, records, kept);
         let (published, _) = self.since_boot.keeping(&repo, deployment, publish)?;
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);
@@ -260,7 +282,8 @@ impl Syncer<'_> {
         let plans = self.plan(view.as_ref(), wanted)?;
         let mut synced = tally(&plans);
         if let Some(view) = &view {
-            synced.set = self.unchanged(view, deployment, &plans)?;
+            let kept = self.kept(view, &plans)?;
+            synced.set = self.unchanged(view, deployment, &plans, &kept)?;
             synced.unchanged = synced.set.is_some();
         }
         Ok(synced)
@@ -309,12 +332,35 @@ impl Syncer<'_> {
         Ok(plans)
     }
 
+    /// What of the published sets the users in podman's own store stand on and
+    /// a set of these plans would lack.
+    fn kept(&self, view: &RepoView, plans: &[Plan]) -> Result<Vec<SetImageRecord>, SyncError> {
+        let Some(primary) = self.keep_for else {
+            return Ok(Vec::new());
+        };
+        let mut content = StoreContent::default();
+        for image in plans.iter().map(Plan::image) {
+            let layers = image.layers.iter().map(|layer| &layer.diff_id);
+            content.add(&image.config_digest, layers);
+        }
+        let mut held = Vec::new();
+        for id in view.deployments()? {
+            // A damaged set is no reason to do without this one.
+            if let Ok(Some(set)) = view.set(&id) {
+                held.extend(set.all_images().cloned());
+            }
+        }
+        let whole = |image: &SetImageRecord| read_kept(view, image).is_ok();
+        Ok(keep_referenced(&dangling(primary, &content), &held, whole))
+    }
+
     /// The deployment's set, where it is of these very inputs and whole.
     fn unchanged(
         &self,
         view: &RepoView,
         deployment: &DeploymentId,
         plans: &[Plan],
+        kept: &[SetImageRecord],
     ) -> Result<Option<SetRecord>, SyncError> {
         let Ok(Some(set)) = view.set(deployment) else {
             return Ok(None);
@@ -324,10 +370,12 @@ impl Syncer<'_> {
                 && plan.image().manifest_digest == old.manifest_digest
                 && pinned_index(plan.image()) == old.index_digest
         };
+        let manifest = |image: &SetImageRecord| image.manifest_digest;
         let whole = set.format == FORMAT
             && set.images.len() == plans.len()
             && plans.iter().all(|plan| plan.missing.is_empty())
             && plans.iter().zip(&set.images).all(same)
+            && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
             && view.has_object(&set.set_image, Some(set.set_image_bytes))?;
         Ok(whole.then_some(set))
     }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Where containers-storage keeps root's images if nothing else is said.
-const DEFAULT_ROOT: &str = "/var/lib/containers/storage";
+pub const DEFAULT_ROOT: &str = "/var/lib/containers/storage";
 /// How long a writer's lock is waited for.
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 

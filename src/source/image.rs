@@ -10,7 +10,7 @@ use crate::{
 /// One bound image, resolved: its manifest, config and perhaps index, hashed
 /// and parsed, and its layers described. No layer has been read yet.
 ///
-/// Only [`ResolvedImage::new`] makes one. What the documents say of the layers
+/// Only [`ResolvedImage::new`] and [`ResolvedImage::stored`] make one. What the documents say of the layers
 /// is still a claim: whoever reads a layer hashes it.
 #[derive(Debug, Clone)]
 pub struct ResolvedImage {
@@ -175,6 +175,43 @@ impl ResolvedImage {
         }
 
         let stated = check_chain(&indexes, &manifest)?;
+        let (image, of_config) = Self::of_documents(name, manifest, config, verdict)?;
+        if let Some(found) = stated.or(of_config)
+            && !platform.accepts(&found)
+        {
+            return Err(ImageError::Platform {
+                wanted: Box::new(platform.clone()),
+                found: Box::new(found),
+            });
+        }
+        Ok(Self {
+            index: top.zip(indexes.into_iter().next()),
+            ..image
+        })
+    }
+
+    /// Checks the documents of an image that was resolved and stored before:
+    /// against each other only, whatever pin the name has.
+    ///
+    /// # Errors
+    /// As those of [`ResolvedImage::new`].
+    pub fn stored(
+        name: ImageName,
+        manifest: Vec<u8>,
+        config: Vec<u8>,
+        verdict: String,
+    ) -> Result<Self, ImageError> {
+        Ok(Self::of_documents(name, manifest, config, verdict)?.0)
+    }
+
+    /// The image, and the platform that its config states.
+    fn of_documents(
+        name: ImageName,
+        manifest: Vec<u8>,
+        config: Vec<u8>,
+        verdict: String,
+    ) -> Result<(Self, Option<Platform>), ImageError> {
+        let manifest_digest = ManifestDigest::of(&manifest);
         let parsed =
             document::parse_manifest(&manifest).map_err(|source| ImageError::Document {
                 what: format!("manifest {manifest_digest}"),
@@ -193,14 +230,6 @@ impl ResolvedImage {
             what: format!("config {config_digest}"),
             source,
         })?;
-        if let Some(found) = stated.or(of_config.platform)
-            && !platform.accepts(&found)
-        {
-            return Err(ImageError::Platform {
-                wanted: Box::new(platform.clone()),
-                found: Box::new(found),
-            });
-        }
         if parsed.layers.len() != of_config.diff_ids.len() {
             return Err(ImageError::LayerCount {
                 manifest: manifest_digest,
@@ -210,11 +239,11 @@ impl ResolvedImage {
             });
         }
         let layers = parsed.layers.iter().zip(of_config.diff_ids);
-        Ok(Self {
+        let image = Self {
             name,
             manifest_digest,
             manifest,
-            index: top.zip(indexes.into_iter().next()),
+            index: None,
             config_digest,
             config,
             layers: layers
@@ -232,7 +261,8 @@ impl ResolvedImage {
                 .collect(),
             verdict,
             _checked: Checked,
-        })
+        };
+        Ok((image, of_config.platform))
     }
 
     /// Replaces the verdict, where it is known only after the documents.

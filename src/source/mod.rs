@@ -25,7 +25,7 @@ mod store_lists;
 mod tar_index;
 mod wanted;
 
-pub use containers_storage::ContainersStorage;
+pub use containers_storage::{ContainersStorage, DEFAULT_ROOT as DEFAULT_GRAPH_ROOT};
 pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{Documents, ImageError, LayerData, LayerDescriptor, LayerForm, ResolvedImage};

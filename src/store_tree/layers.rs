@@ -83,7 +83,7 @@ pub fn parse_layers_json(bytes: &[u8]) -> Result<Vec<LayerRecord>, serde_json::E
 }
 
 /// Reads `null` as Go does: it leaves the zero value.
-pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

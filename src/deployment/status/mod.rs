@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use serde::Serialize;
 
 use super::{
+    dangling::{PrimaryError, PrimaryStore, dangling_condition},
     expose::{Exposed, SOURCE, exposed_in},
     guard::{LastVeto, last_veto},
     host::{Backend, Deployment, Host, HostPaths},
@@ -116,6 +117,8 @@ pub enum Kind {
     Vetoed,
     /// A rollback would boot it without its images.
     UnsafeRollback,
+    /// Something in podman's own store stands on layers that its set has not.
+    Dangling,
 }
 
 impl Condition {
@@ -124,7 +127,7 @@ impl Condition {
     pub fn is_bad(&self) -> bool {
         match self.kind {
             Kind::Present => !self.status,
-            Kind::UnsafeRollback | Kind::Vetoed => self.status,
+            Kind::UnsafeRollback | Kind::Vetoed | Kind::Dangling => self.status,
             Kind::Mounted | Kind::Verified | Kind::Locked => false,
         }
     }
@@ -138,7 +141,8 @@ impl Status {
     }
 }
 
-/// Looks at all deployments, or at those of `only`.
+/// Looks at all deployments, or at those of `only`; and with podman's own store
+/// `primary`, at who in it stands on what is shown, or will be.
 ///
 /// # Errors
 /// There is no repository and no deployment of the host either; the mount
@@ -148,6 +152,7 @@ pub fn status(
     paths: &HostPaths,
     host: Option<&dyn Host>,
     only: Option<&[DeploymentId]>,
+    primary: Option<&Result<PrimaryStore, PrimaryError>>,
 ) -> Result<Status, RepoError> {
     let mut problems = Vec::new();
     let deployments = host.map_or(Ok(Vec::new()), Host::deployments);
@@ -184,6 +189,7 @@ pub fn status(
     let look = Look {
         view: view.as_ref(),
         host,
+        primary,
         mounts: mounted_sets()?,
         veto,
     };
@@ -212,6 +218,7 @@ fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
 struct Look<'a> {
     view: Option<&'a RepoView>,
     host: Option<&'a dyn Host>,
+    primary: Option<&'a Result<PrimaryStore, PrimaryError>>,
     mounts: Vec<(PathBuf, Exposed)>,
     veto: Option<LastVeto>,
 }
@@ -227,6 +234,12 @@ impl Look<'_> {
         if let Ok(Some(_)) = &set {
             conditions.push(conditions::mounted(&mounted));
             conditions.extend(self.view.map(|view| conditions::verified(view, &mounted)));
+        }
+        let next = known.is_some_and(|it| it.booted || it.staged || it.soft_reboot_target);
+        if let (Ok(Some(set)), Some(primary)) = (&set, self.primary)
+            && (next || !mounted.is_empty())
+        {
+            conditions.push(dangling_condition(primary, &id, set));
         }
         if let Some(known) = known {
             conditions.extend(conditions::locked(known));
