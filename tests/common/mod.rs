@@ -10,6 +10,7 @@ pub mod ostree;
 pub mod podman;
 pub mod registry;
 pub mod stores;
+pub mod users;
 
 use std::{
     fs,

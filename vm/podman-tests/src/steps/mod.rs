@@ -1,6 +1,7 @@
 //! The steps, in their order.
 
 mod battery;
+mod dangling;
 mod store;
 mod swap;
 mod tamper;
@@ -98,6 +99,18 @@ pub fn all() -> Vec<Step> {
             "and the first one again",
             true,
             swap::rollback,
+        ),
+        step(
+            "dangling::kept",
+            "an upgrade under containers and tags, their layers kept",
+            false,
+            dangling::kept,
+        ),
+        step(
+            "dangling::mended",
+            "the same without: status names them, its commands mend",
+            false,
+            dangling::mended,
         ),
         step(
             "tamper::block_flipped",
