@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+#[path = "common/bootable.rs"]
+mod bootable;
 mod common;
 #[path = "common/layout.rs"]
 mod layout;
@@ -15,12 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{
-    bootable::{Backend, Bootable, is_mounted, judge},
-    image::Image,
-    ready,
-    registry::Registry,
-};
+use bootable::{Backend, Bootable, is_mounted, judge};
+use common::{image::Image, ready, registry::Registry};
 use layout::{LayerBlob, Layout, content, tar};
 use serde_json::{Value, json};
 

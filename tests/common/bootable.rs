@@ -24,7 +24,7 @@ use composefs::{
 };
 use serde_json::{Value, json};
 
-use super::Scratch;
+use super::common::Scratch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
@@ -380,5 +380,5 @@ fn dict(entries: &[(&str, Vec<u8>, &str)]) -> Vec<u8> {
 
 /// What is mounted at a place of the host.
 pub fn is_mounted(path: &Path) -> bool {
-    !super::mounts_below(path).is_empty()
+    !super::common::mounts_below(path).is_empty()
 }

@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 pub mod battery;
-pub mod bootable;
 pub mod boundstore;
 pub mod image;
 pub mod ostree;
