@@ -64,7 +64,7 @@ bench:
 
 # The program, the empty store that podman finds before and without any set,
 # the storage.conf drop-in, the configuration, systemd's units and generator.
-UNITS = mount.service guard.path guard.service veto.service
+UNITS = mount.service guard.path guard.service veto.service gc.timer gc.service
 install:
 	scripts/setup build
 	$(CARGO) build --release

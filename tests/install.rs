@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Every file, with its mode; folders are 0755.
-const FILES: [(&str, u32); 13] = [
+const FILES: [(&str, u32); 15] = [
     ("bin/boundstore", 0o755),
     ("lib/boundstore/config.toml", 0o644),
     ("lib/containers/storage/overlay-images/images.lock", 0o644),
@@ -22,6 +22,8 @@ const FILES: [(&str, u32); 13] = [
     ("lib/containers/storage/vfs-images/images.lock", 0o644),
     ("lib/containers/storage/vfs-layers/layers.lock", 0o644),
     ("lib/systemd/system-generators/boundstore-generator", 0o755),
+    ("lib/systemd/system/boundstore-gc.service", 0o644),
+    ("lib/systemd/system/boundstore-gc.timer", 0o644),
     ("lib/systemd/system/boundstore-guard.path", 0o644),
     ("lib/systemd/system/boundstore-guard.service", 0o644),
     ("lib/systemd/system/boundstore-mount.service", 0o644),
@@ -81,7 +83,8 @@ fn a_destination_has_exactly_the_files() {
     for (name, _) in FILES.iter().filter(|(name, _)| name.contains("systemd")) {
         let text = fs::read_to_string(usr.join(name)).unwrap();
         let program = "/usr/bin/boundstore ";
-        assert!(text.contains(program) || name.ends_with(".path"), "{name}");
+        let starts_none = name.ends_with(".path") || name.ends_with(".timer");
+        assert!(text.contains(program) || starts_none, "{name}");
     }
 }
 
@@ -168,6 +171,7 @@ fn a_host_with_deployments_gets_its_units() {
             "local-fs.target.wants/boundstore-mount.service",
             "multi-user.target.wants/boundstore-guard.service",
             "paths.target.wants/boundstore-guard.path",
+            "timers.target.wants/boundstore-gc.timer",
         ];
         assert_eq!(links, wanted, "{command_line}");
         for link in links {

@@ -10,7 +10,7 @@ use super::{
     output::{bytes, count},
 };
 use crate::{
-    deployment::{GcInputs, GcPlan, GcVerdict, Owner, SinceBoot, Taken, plan_gc},
+    deployment::{GcInputs, GcPlan, GcVerdict, Owner, SinceBoot, Taken, last_veto, plan_gc},
     name::ObjectId,
     repo::{Collector, RepoView},
 };
@@ -50,7 +50,9 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let since_boot = SinceBoot::of(&global.host_root);
     let owner = Owner::of(host, &path, &global.sysroot);
     let look = |view: &RepoView| -> Result<GcPlan, Failure> {
-        Ok(plan_gc(&GcInputs::gather(view, host, &since_boot, owner)?))
+        let vetoed = last_veto(&global.host_paths())?.map(|veto| veto.deployment);
+        let inputs = GcInputs::gather(view, host, &since_boot, vetoed, owner)?;
+        Ok(plan_gc(&inputs))
     };
     let (document, taken);
     if args.dry_run {

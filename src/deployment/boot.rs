@@ -33,6 +33,7 @@ pub fn boot_units(
         "basic.target.wants/boundstore-veto.service".to_owned(),
         "paths.target.wants/boundstore-guard.path".to_owned(),
         "multi-user.target.wants/boundstore-guard.service".to_owned(),
+        "timers.target.wants/boundstore-gc.timer".to_owned(),
     ]
 }
 

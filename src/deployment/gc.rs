@@ -20,7 +20,10 @@ use super::{
 use crate::{
     error::PathError,
     name::ObjectId,
-    repo::{self, BootId, Collector, Purpose, Reference, RepoError, RepoView, SetRecord, is_ours},
+    repo::{
+        self, BootId, Collector, DeploymentId, Purpose, Reference, RepoError, RepoView, SetRecord,
+        is_ours,
+    },
 };
 
 /// How long what an unfinished sync has brought is kept for the next one.
@@ -75,6 +78,9 @@ pub struct Inputs<'h> {
     pub deployments: Vec<Deployment>,
     /// All refs of the repository.
     pub references: Vec<Reference>,
+    /// The deployment that the last shutdown held back: staged again, it is to
+    /// fetch nothing twice.
+    pub vetoed: Option<DeploymentId>,
     /// The sets with a pin that were mounted since boot.
     pub mounted: BTreeSet<ObjectId>,
     /// This boot.
@@ -95,6 +101,7 @@ impl<'h> Inputs<'h> {
         view: &RepoView,
         host: Option<&'h dyn Host>,
         since_boot: &SinceBoot,
+        vetoed: Option<DeploymentId>,
         owner: Owner,
     ) -> Result<Self, GcError> {
         let references = view.all_references()?;
@@ -112,6 +119,7 @@ impl<'h> Inputs<'h> {
             deployments,
             host,
             references,
+            vetoed,
             mounted,
             boot: since_boot.boot()?,
             now: SystemTime::now(),
@@ -154,6 +162,8 @@ pub enum Reason {
     Broken,
     /// Stays: the set of a deployment of the host.
     Deployment,
+    /// Stays: the set of a deployment that the last shutdown held back.
+    Vetoed,
     /// Stays: the set of an id that was given by hand.
     Manual,
     /// Stays: a container may still read it.
@@ -232,6 +242,10 @@ fn judge(inputs: &Inputs<'_>, reference: &Reference) -> (Reason, String) {
             let known = inputs.deployments.iter().find(|known| known.id == *id);
             match (known, inputs.host) {
                 (Some(known), _) => (Reason::Deployment, roles(known)),
+                (None, _) if inputs.vetoed.as_ref() == Some(id) => {
+                    let message = "it was kept from booting, and may be staged again";
+                    (Reason::Vetoed, message.into())
+                }
                 (None, Some(host)) if host.is_own(id) => {
                     let message = "the host has no such deployment any more";
                     (Reason::Gone, message.into())

@@ -96,6 +96,7 @@ fn inputs(host: Option<&Fake>, references: Vec<Reference>) -> Inputs<'_> {
         host: host.map(|host| host as &dyn Host),
         deployments: host.map(|host| host.1.clone()).unwrap_or_default(),
         references,
+        vetoed: None,
         mounted: BTreeSet::new(),
         boot: BOOT.parse().unwrap(),
         now: now(),
@@ -126,17 +127,23 @@ fn a_set_stays_as_long_as_its_deployment() {
         of("host-a", "a"),
         of("host-b", "b"),
         of("host-c", "c"),
+        of("host-v", "v"),
         of("by-hand", "d"),
         reference("oci/x", Purpose::Foreign, "oci-x"),
         reference("boundstore/future/x", Purpose::Unknown, "x"),
     ];
-    let plan = plan(&inputs(Some(&host), references));
+    let vetoed = "host-v".parse().ok();
+    let plan = plan(&Inputs {
+        vetoed,
+        ..inputs(Some(&host), references)
+    });
     assert_eq!(named(&plan.goes), [("host-a", Reason::Gone)]);
     assert_eq!(
         named(&plan.stays),
         [
             ("host-b", Reason::Deployment),
             ("host-c", Reason::Deployment),
+            ("host-v", Reason::Vetoed),
             ("by-hand", Reason::Manual),
             ("x", Reason::Unknown)
         ]
