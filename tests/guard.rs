@@ -98,6 +98,15 @@ impl Case {
         Some(veto)
     }
 
+    /// What `status` says of why the last sync of v2 failed.
+    fn last_error(&self) -> Value {
+        let output = self.host.command("status").output().unwrap();
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let deployments = status["deployments"].as_array().unwrap().iter();
+        let mut of_v2 = deployments.filter(|one| one["id"] == *self.v2);
+        of_v2.next().unwrap()["last_error"].clone()
+    }
+
     fn start(&self, args: &str) -> Child {
         let mut command = self.host.command(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -136,6 +145,11 @@ fn a_registry_that_comes_back_lets_the_upgrade_go_on() {
         // Again, as the unit does.
         case.host.exits(4, "guard stage");
         assert!(case.host.is_locked());
+        let error = case.last_error();
+        assert!(error.as_str().unwrap().contains("sync-timeout"), "{error}");
+        case.host.exits(4, "sync --deployment staged --retry-for 0");
+        let error = case.last_error();
+        assert!(error.as_str().unwrap().contains("127.0.0.1:1"), "{error}");
 
         case.registry_back();
         let (document, _) = case.host.exits(0, "guard stage");
@@ -145,6 +159,7 @@ fn a_registry_that_comes_back_lets_the_upgrade_go_on() {
         });
         assert_eq!(document, wanted);
         assert!(!case.host.is_locked() && !case.host.has(&case.record()));
+        assert_eq!(case.last_error(), Value::Null);
 
         // Nothing is fetched twice, nor locked for nothing.
         let mark = case.registry.as_ref().unwrap().mark();

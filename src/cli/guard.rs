@@ -18,6 +18,7 @@ use crate::{
     deployment::{
         Guard, Ready, Verdict,
         host::{Host, HostPaths},
+        note_sync,
     },
     error::Doing,
     repo::DeploymentId,
@@ -132,14 +133,16 @@ fn sync(
             let exit = Exit::of_child(status.code());
             failed(exit, format!("the set of {id} could not be brought"))
         }
-        None => failed(
-            Exit::NotNow,
-            format!(
+        None => {
+            let message = format!(
                 "the set of {id} was not brought: another deployment was staged, or it took more \
                  than {} seconds (sync-timeout)",
                 limit.as_secs()
-            ),
-        ),
+            );
+            // It could not say so itself.
+            note_sync(&global.host_paths(), id, Some(&message))?;
+            failed(Exit::NotNow, message)
+        }
     }
 }
 

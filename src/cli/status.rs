@@ -93,6 +93,9 @@ fn human_deployment(deployment: &DeploymentStatus) -> String {
             text += &format!("  {name}  {digest}  {}\n", bytes(image.bytes));
         }
     }
+    if let Some(error) = &deployment.last_error {
+        text += &format!("  the last sync failed: {error}\n");
+    }
     for condition in &deployment.conditions {
         let mark = if condition.status { "yes" } else { "no" };
         let kind = format!("{:?}", condition.kind);

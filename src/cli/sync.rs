@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bound::{self, BoundImage, Scan},
     config::KeepLayers,
-    deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer},
+    deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
     error::with_causes,
     import::ImportLimits,
     name::{Algorithm, Platform},
@@ -116,7 +116,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let [target] = &targets[..] else {
         return each(global, args, &targets);
     };
-    let synced = sync(global, args, target)?;
+    let synced = noted(global, args, target)?;
     let id = &target.id;
     let document = document(args, id, &synced);
     output.result("sync", &document, || text(id, &synced))?;
@@ -137,7 +137,7 @@ fn each(global: &Global, args: &Args, targets: &[Target]) -> Result<Exit, Failur
     }
     for target in targets {
         let id = &target.id;
-        match sync(global, args, target) {
+        match noted(global, args, target) {
             Ok(synced) => {
                 documents.push(document(args, id, &synced));
                 texts += &text(id, &synced);
@@ -197,6 +197,22 @@ impl Root {
         let path = path.into();
         Self { path, dir }
     }
+}
+
+/// Syncs, and lets `status` tell why it failed where the host has the deployment.
+fn noted(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure> {
+    let synced = sync(global, args, target);
+    let of_host = args.root.is_none() && target.root.is_some();
+    if of_host && !args.dry_run {
+        let failed = synced.as_ref().err().map(Failure::text);
+        if let Err(error) = note_sync(&global.host_paths(), &target.id, failed.as_deref()) {
+            let text = with_causes(&error);
+            global
+                .output()
+                .warn(&format!("status will not tell: {text}"));
+        }
+    }
+    synced
 }
 
 fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure> {

@@ -10,6 +10,7 @@ mod guard;
 pub mod host;
 mod image_mount;
 mod label;
+mod last_error;
 mod retry;
 mod since_boot;
 mod status;
@@ -30,6 +31,7 @@ pub use guard::{
     Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
 };
 pub use label::store_label;
+pub use last_error::{last_error, note_sync};
 pub use retry::{LONGEST_PAUSE, Retry};
 pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

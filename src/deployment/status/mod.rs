@@ -11,6 +11,7 @@ use super::{
     expose::{Exposed, SOURCE, exposed_in},
     guard::{LastVeto, last_veto},
     host::{Backend, Deployment, Host, HostPaths},
+    last_error::last_error,
 };
 use crate::{
     error::{PathError, with_causes},
@@ -47,6 +48,9 @@ pub struct DeploymentStatus {
     pub set: Option<SetRecord>,
     /// Where its set is mounted.
     pub mounted_at: Vec<PathBuf>,
+    /// Why its last sync failed, if it did, since boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
     /// What holds of it, in the manner of Kubernetes.
     pub conditions: Vec<Condition>,
 }
@@ -187,6 +191,7 @@ pub fn status(
         }
     };
     let look = Look {
+        paths,
         view: view.as_ref(),
         host,
         primary,
@@ -216,6 +221,7 @@ fn mounted_sets() -> Result<Vec<(PathBuf, Exposed)>, PathError> {
 
 /// What is read once for all deployments.
 struct Look<'a> {
+    paths: &'a HostPaths,
     view: Option<&'a RepoView>,
     host: Option<&'a dyn Host>,
     primary: Option<&'a Result<PrimaryStore, PrimaryError>>,
@@ -247,8 +253,12 @@ impl Look<'_> {
         }
         let veto = self.veto.iter().filter(|veto| veto.deployment == id);
         conditions.extend(veto.map(conditions::vetoed));
+        // What cannot be read is as good an answer.
+        let last_error = last_error(self.paths, &id);
+        let last_error = last_error.unwrap_or_else(|error| Some(with_causes(&error)));
         DeploymentStatus {
             roles: self.roles(known, &id),
+            last_error: last_error.filter(|_| known.is_some()),
             id,
             set: set.ok().flatten(),
             mounted_at: mounted.into_iter().map(|(target, _)| target).collect(),
