@@ -4,7 +4,7 @@
 //! `/init` of the initramfs, which loads modules and starts the systemd of a
 //! Debian root filesystem ([`stage`]), and the one service there, which runs
 //! the steps of [`steps`] and reports each on the second serial port
-//! ([`report`]).
+//! ([`guest::report`]).
 //!
 //! ```text
 //! sync into a repository with fs-verity -> mount -> the battery of tests/common
@@ -16,40 +16,32 @@
 #[path = "../../../tests/common/mod.rs"]
 #[allow(unused_imports, unreachable_pub, reason = "the integration tests' own")]
 mod common;
-#[path = "../../../kernel-tests/src/fixture/disk.rs"]
-mod disk;
-#[path = "../../../kernel-tests/src/early.rs"]
-mod early;
 mod host;
-#[path = "../../../kernel-tests/src/kmsg.rs"]
-mod kmsg;
-mod report;
 mod stage;
 mod steps;
-#[path = "../../../kernel-tests/src/sys/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "kernel-tests uses the rest")]
-mod sys;
-#[path = "../../../kernel-tests/src/fixture/tamper.rs"]
-#[allow(dead_code, reason = "kernel-tests uses the rest")]
-mod tamper;
 
-use std::{env, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
+
+use guest::report::{self, Port};
+
+use crate::host::Host;
 
 fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
-        Some("--list") => {
-            for step in steps::all() {
-                // The third field is for what the kernel must be told.
-                let once = if step.once { "once" } else { "" };
-                println!("{}\t{}\t\t{once}", step.id, step.row);
-            }
-            ExitCode::SUCCESS
-        }
-        Some("--run") => report::run(),
-        None if std::process::id() == 1 => stage::start(),
+        Some("--list") => report::list(&steps::all(), |_| String::new()),
+        Some("--run") => report::service(run),
+        None if std::process::id() == 1 => guest::stage::start(stage::stage),
         _ => {
             eprintln!("usage: podman-tests --list; all else happens in the guest");
             ExitCode::from(2)
         }
     }
+}
+
+fn run() {
+    let port = Port::open(&Path::new(stage::INPUT).join("checks"));
+    let host = Host::new();
+    port.capability("podman_verity_require", host.requires_verity);
+    port.run(&host, &steps::all());
+    port.end();
 }

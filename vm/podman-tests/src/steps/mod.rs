@@ -8,45 +8,10 @@ mod tamper;
 
 use crate::host::Host;
 
-/// One step, which is one named test on each kernel.
-pub struct Step {
-    /// `podman::battery::commit`
-    pub id: String,
-    /// What it is about, as people read it.
-    pub row: String,
-    /// Whether the steps after it need it.
-    pub always: bool,
-    /// Whether one kernel is enough.
-    pub once: bool,
-    /// Whether it can run beside its neighbours.
-    pub together: bool,
-    /// Does it. A panic is a failure.
-    pub run: Box<dyn Fn(&Host) -> Seen + Send + Sync>,
-}
+pub use guest::step::Seen;
 
-/// What came of a step, in the same few words every time.
-#[derive(Debug)]
-pub struct Seen {
-    /// What was found.
-    pub observed: String,
-    /// What had to be, on a kernel like this.
-    pub expected: String,
-}
-
-impl Seen {
-    /// What every kernel must do.
-    pub fn works() -> Self {
-        Self::is("works", "works")
-    }
-
-    /// The first was found, the second had to be.
-    pub fn is(observed: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self {
-            observed: observed.into(),
-            expected: expected.into(),
-        }
-    }
-}
+/// A step of this guest.
+pub type Step = guest::step::Step<Host>;
 
 type Run = fn(&Host) -> Seen;
 

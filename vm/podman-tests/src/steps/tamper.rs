@@ -5,11 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use guest::tamper;
+
 use super::Seen;
 use crate::{
     common::{Scratch, image::sha256, podman::Podman},
     host::{Host, ONE, STORE, V1, objects},
-    tamper,
 };
 
 /// A file of the image that is an object by itself.
