@@ -1,17 +1,18 @@
-//! One kernel, its checks, one report.
+//! One kernel, checks that ask for the same of it, one report.
 
 use std::{
     fs::{self, File},
     io::BufWriter,
-    path::{Path, PathBuf},
+    path::Path,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    CheckName, Guest, Kernel, Report, Runner,
+    CheckName, Guest, Kernel, Report, Runner, boot_loader,
     cpio::Cpio,
+    disks::Attached,
     modules,
     qemu::{Ended, Machine},
     results, selinux,
@@ -21,72 +22,54 @@ use crate::{
 /// fails now and then. What dies later is never tried again.
 const RETRIES: u32 = 2;
 
-/// Boots `kernel` and runs `checks`, with a boot for each command line that they
-/// ask for. What the machines came to is in the report and, with the consoles,
-/// below [`results`]; an error is one of this side.
-pub fn boot(
-    guest: &Guest,
-    kernel: &Kernel,
-    runner: &Runner,
-    checks: &[CheckName],
-) -> Result<Report> {
-    let name = kernel.source.name;
-    let results = results(guest);
-    fs::create_dir_all(&results)?;
-    let mut options: Vec<&str> = Vec::new();
-    for check in checks {
-        if !options.contains(&check.kernel_options.as_str()) {
-            options.push(&check.kernel_options);
-        }
-    }
-    let mut report = Report {
-        kernel: name.to_owned(),
-        version: kernel.version.clone(),
-        ..Report::default()
-    };
-    for (at, options) in options.into_iter().enumerate() {
-        let these = checks.iter();
-        let these = these.filter(|check| check.kernel_options == options);
-        let boot = Boot {
-            guest,
-            kernel,
-            options,
-            checks: these.cloned().collect(),
-            console: results.join(match at {
-                0 => format!("{name}.console"),
-                _ => format!("{name}.{}.console", at + 1),
-            }),
-        };
-        report.add(boot.run(runner, &results)?);
-    }
-    let json = serde_json::to_vec_pretty(&report)?;
-    fs::write(results.join(format!("{name}.json")), json).context("keep the report")?;
-    Ok(report)
-}
-
-/// One command line of one kernel.
-struct Boot<'a> {
-    guest: &'a Guest,
-    kernel: &'a Kernel,
-    options: &'a str,
-    checks: Vec<CheckName>,
-    console: PathBuf,
+/// What one boot, or one row of boots, is about.
+#[derive(Debug)]
+pub(crate) struct Boot<'a> {
+    pub(crate) guest: &'a Guest,
+    pub(crate) kernel: &'a Kernel,
+    /// For the kernel's command line; all checks ask for the same.
+    pub(crate) options: &'a str,
+    pub(crate) checks: Vec<CheckName>,
+    /// The name of its console, below [`results`].
+    pub(crate) console: String,
 }
 
 impl Boot<'_> {
-    fn run(&self, runner: &Runner, results: &Path) -> Result<Report> {
+    /// Boots until the guest says no more that it starts again. What the machine
+    /// came to is in the report and its console; an error is one of this side.
+    pub(crate) fn run(&self, runner: &Runner) -> Result<Report> {
+        let results = results(self.guest);
+        fs::create_dir_all(&results)?;
         let work = tempfile::Builder::new()
             .prefix("boot.")
-            .tempdir_in(results)?;
+            .tempdir_in(&results)?;
         let initramfs = work.path().join("initramfs");
         self.pack(runner, &initramfs)
             .context("make the initramfs")?;
+        let disks = (self.guest.disks)(work.path(), &self.checks)?;
+        let console = results.join(&self.console);
+        File::create(&console).context("create the console")?;
+        let mut report = Report::default();
+        loop {
+            let machine = self.run_until_started(&initramfs, &console, work.path(), &disks)?;
+            let again = machine.reboots && machine.died.is_none();
+            report.add(machine);
+            if !again {
+                return Ok(report);
+            }
+        }
+    }
+
+    fn run_until_started(
+        &self,
+        initramfs: &Path,
+        console: &Path,
+        work: &Path,
+        disks: &[Attached],
+    ) -> Result<Report> {
         let mut retries = 0;
         loop {
-            let disks = tempfile::Builder::new()
-                .prefix("disks.")
-                .tempdir_in(results)?;
-            let mut report = self.run_once(&initramfs, disks.path())?;
+            let mut report = self.run_once(initramfs, console, work, disks)?;
             report.retries = retries;
             if report.release.is_some() || retries == RETRIES {
                 return Ok(report);
@@ -97,19 +80,27 @@ impl Boot<'_> {
         }
     }
 
-    fn run_once(&self, initramfs: &Path, work: &Path) -> Result<Report> {
+    fn run_once(
+        &self,
+        initramfs: &Path,
+        console: &Path,
+        work: &Path,
+        disks: &[Attached],
+    ) -> Result<Report> {
         let port = work.join("results");
-        for file in [&self.console, &port] {
-            File::create(file).with_context(|| format!("create {}", file.display()))?;
-        }
+        File::create(&port).with_context(|| format!("create {}", port.display()))?;
+        let entry = match disks.iter().find(|disk| disk.boot_loader) {
+            Some(disk) => boot_loader::options(&disk.image).context("as the boot loader")?,
+            None => String::new(),
+        };
         let machine = Machine {
             guest: self.guest,
             work,
             kernel: &self.kernel.image(),
             initramfs,
-            kernel_options: self.options,
-            disks: &(self.guest.disks)(work, &self.checks)?,
-            console: &self.console,
+            kernel_options: &format!("{} {entry}", self.options),
+            disks,
+            console,
             results: &port,
         };
         let begun = Instant::now();
@@ -119,11 +110,15 @@ impl Boot<'_> {
             ..Report::default()
         };
         report.read(&String::from_utf8_lossy(&fs::read(&port)?));
-        // isa-debug-exit: 2 * 0 + 1 where all is well, 2 * 1 + 1 where a check failed.
-        let by_itself =
-            matches!(&ended, Ended::Exited(status) if matches!(status.code(), Some(1 | 3)));
-        if !report.ended || !by_itself {
-            let text = fs::read(&self.console)?;
+        // isa-debug-exit: 2 * 0 + 1 where all is well, 2 * 1 + 1 where a check
+        // failed. What starts again leaves QEMU as -no-reboot says.
+        let by_itself = match &ended {
+            Ended::Exited(status) if report.reboots => status.success(),
+            Ended::Exited(status) => matches!(status.code(), Some(1 | 3)),
+            Ended::TimedOut(_) => false,
+        };
+        if !(report.ended || report.reboots) || !by_itself {
+            let text = fs::read(console)?;
             report.died = Some(describe(&ended, &String::from_utf8_lossy(&text)));
         }
         Ok(report)

@@ -19,6 +19,8 @@ pub(crate) struct Attached {
     pub(crate) image: PathBuf,
     /// Whether what the guest writes is forgotten.
     pub(crate) snapshot: bool,
+    /// Whether its `/boot` says how to boot.
+    pub(crate) boot_loader: bool,
 }
 
 impl Attached {
@@ -28,6 +30,7 @@ impl Attached {
             serial,
             image,
             snapshot: true,
+            boot_loader: false,
         }
     }
 }
@@ -62,6 +65,7 @@ pub(crate) fn make_all(folder: &Path, _: &[CheckName]) -> Result<Vec<Attached>> 
             serial: disk.serial,
             image,
             snapshot: false,
+            boot_loader: false,
         })
     };
     DISKS.iter().map(attached).collect()

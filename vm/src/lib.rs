@@ -1,5 +1,5 @@
-//! Boots Debian's kernels in virtual machines and runs `kernel-tests` and
-//! `podman-tests` there.
+//! Boots Debian's kernels in virtual machines and runs `kernel-tests`,
+//! `podman-tests` and `lifecycle-tests` there.
 //!
 //! ```text
 //! KERNELS    kernels.rs     which: adding one is one line
@@ -15,7 +15,8 @@
 //! Which checks there are is not known here: the runner says it (`--list`).
 
 mod apt;
-pub mod boot;
+mod boot;
+mod boot_loader;
 mod command;
 mod cpio;
 mod disks;
@@ -27,6 +28,7 @@ mod modules;
 mod podman;
 mod qemu;
 mod report;
+mod rootfs;
 mod runner;
 mod selinux;
 pub mod suite;

@@ -88,10 +88,11 @@ impl Machine<'_> {
                 self.guest.append, self.kernel_options
             ))
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
-        for port in [self.console, self.results] {
+        for (name, port) in [("console", self.console), ("results", self.results)] {
+            let path = port.display();
             command
-                .arg("-serial")
-                .arg(format!("file:{}", port.display()));
+                .args(["-chardev", &format!("file,id={name},path={path},append=on")])
+                .args(["-serial", &format!("chardev:{name}")]);
         }
         // Without threads of their own disks wait for QEMU's main loop.
         for disk in self.disks {

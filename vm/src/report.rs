@@ -4,12 +4,14 @@
 //! START <kernel release>
 //! C|<capability>|<what was found>
 //! R|<check>|ok or FAILED|<JSON: CheckReport>
-//! END
+//! END, or REBOOT where the machine starts again from its disks
 //! ```
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::Kernel;
 
 /// What one check came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +51,9 @@ pub struct Report {
     pub checks: Vec<CheckReport>,
     /// Whether the guest came to its end.
     pub ended: bool,
+    /// Whether it starts again.
+    #[serde(skip)]
+    pub(crate) reboots: bool,
     /// What became of the virtual machine, and its console's end, if it did not.
     pub died: Option<String>,
     /// From starting QEMU to its exit, of the last try.
@@ -58,6 +63,15 @@ pub struct Report {
 }
 
 impl Report {
+    /// The one of a kernel that has not been booted yet.
+    pub(crate) fn of(kernel: &Kernel) -> Self {
+        Self {
+            kernel: kernel.source.name.to_owned(),
+            version: kernel.version.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Takes the lines so far.
     pub(crate) fn read(&mut self, text: &str) {
         for line in text.lines() {
@@ -75,6 +89,8 @@ impl Report {
                     .extend(serde_json::from_str::<CheckReport>(json));
             } else if line == "END" {
                 self.ended = true;
+            } else if line == "REBOOT" {
+                self.reboots = true;
             }
         }
     }

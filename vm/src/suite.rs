@@ -8,23 +8,59 @@
 //! checks marked `once` run on one kernel each.
 
 use std::{
-    env,
+    collections::BTreeMap,
+    env, fs,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{
-    CheckName, Guest, KERNELS, Kernel, Report, Runner, boot::boot, forget_results, results,
+    CheckName, Guest, KERNELS, Kernel, Report, Runner, boot::Boot, forget_results, results,
 };
 
 /// A kernel and what is to run on it.
 struct Plan {
     kernel: Kernel,
     checks: Vec<CheckName>,
+}
+
+impl Plan {
+    /// The command lines that its checks ask for.
+    fn options(&self) -> Vec<&str> {
+        let mut options: Vec<&str> = Vec::new();
+        for check in &self.checks {
+            if !options.contains(&check.kernel_options.as_str()) {
+                options.push(&check.kernel_options);
+            }
+        }
+        options
+    }
+
+    fn boots<'a>(&'a self, guest: &'a Guest) -> impl Iterator<Item = Boot<'a>> {
+        self.options().into_iter().map(move |options| {
+            let these = self.checks.iter();
+            let these = these.filter(|check| check.kernel_options == options);
+            Boot {
+                guest,
+                kernel: &self.kernel,
+                options,
+                checks: these.cloned().collect(),
+                console: self.console(options),
+            }
+        })
+    }
+
+    fn console(&self, options: &str) -> String {
+        let name = self.kernel.source.name;
+        match self.options().iter().position(|of| *of == options) {
+            Some(0) | None => format!("{name}.console"),
+            Some(at) => format!("{name}.{}.console", at + 1),
+        }
+    }
 }
 
 /// Boots the kernels and tells of every check as of a test.
@@ -36,7 +72,9 @@ pub fn main(guest: &Guest) -> Result<ExitCode> {
     let runner = Runner::build(guest.package)?;
     let plans = plans(&args, &runner)?;
     let mut guest = *guest;
-    if plans.len() == 1 {
+    if let [plan] = &plans[..]
+        && plan.options().len() == 1
+    {
         // Nobody else wants them.
         guest.processors = guest.processors.max(2);
     }
@@ -54,12 +92,11 @@ pub fn main(guest: &Guest) -> Result<ExitCode> {
         }));
         for check in &plan.checks {
             let (id, report) = (check.id.clone(), report.clone());
-            let folder = results(&guest);
+            let console = results(&guest).join(plan.console(&check.kernel_options));
             trials.push(Trial::test(test_name(name, check), move || {
                 judge(report.as_deref(), &id).map_err(|why| {
                     let why = why.message().unwrap_or_default();
-                    let folder = folder.display();
-                    format!("{why}\nits console: {folder}/{name}.console").into()
+                    format!("{why}\nits console: {}", console.display()).into()
                 })
             }));
         }
@@ -120,27 +157,33 @@ fn is_kept(args: &Arguments, name: &str) -> bool {
     args.filter.as_ref().is_none_or(is) && !args.skip.iter().any(is)
 }
 
+/// The report of each plan. Of each its checks are run by a boot for each command
+/// line that they ask for.
 fn boot_all(guest: &Guest, plans: &[Plan], runner: &Runner) -> Result<Vec<Report>> {
     forget_results(guest)?;
-    let next = Mutex::new(plans.iter().enumerate());
-    let done = Mutex::new(Vec::new());
+    let boots: Vec<(usize, Boot)> = plans
+        .iter()
+        .enumerate()
+        .flat_map(|(at, plan)| plan.boots(guest).map(move |boot| (at, boot)))
+        .collect();
+    let next = Mutex::new(boots.iter().enumerate());
+    let done = Mutex::new(BTreeMap::new());
     let work = || -> Result<()> {
         loop {
             let taken = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((at, plan)) = taken else {
+            let Some((number, (at, boot))) = taken else {
                 return Ok(());
             };
-            let report = boot(guest, &plan.kernel, runner, &plan.checks)?;
-            let (name, checks) = (plan.kernel.source.name, plan.checks.len());
-            let retries = report.retries;
+            let report = boot.run(runner)?;
+            let (name, checks) = (boot.kernel.source.name, boot.checks.len());
+            let (version, retries) = (&boot.kernel.version, report.retries);
             eprintln!(
-                "{name}: {} ran {checks} checks in {:.1} s, {retries} boots died before START",
-                plan.kernel.version, report.seconds
+                "{name}: {version} {} ran {checks} checks in {:.1} s, {retries} boots died before START",
+                boot.options, report.seconds
             );
             eprintln!("{name}: {}", capabilities(&report));
-            done.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((at, report));
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.insert((*at, number), report);
         }
     };
     thread::scope(|scope| {
@@ -152,9 +195,16 @@ fn boot_all(guest: &Guest, plans: &[Plan], runner: &Runner) -> Result<Vec<Report
         }
         anyhow::Ok(())
     })?;
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_by_key(|(at, _)| *at);
-    Ok(done.into_iter().map(|(_, report)| report).collect())
+    let mut reports: Vec<Report> = plans.iter().map(|plan| Report::of(&plan.kernel)).collect();
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for ((at, _), report) in done {
+        reports[at].add(report);
+    }
+    for report in &reports {
+        let path = results(guest).join(format!("{}.json", report.kernel));
+        fs::write(path, serde_json::to_vec_pretty(report)?).context("keep the report")?;
+    }
+    Ok(reports)
 }
 
 /// What it can, and how it refused the rest.
