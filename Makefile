@@ -6,7 +6,7 @@ CARGO ?= cargo
 BINARY ?= target/release/boundstore
 LIB = $(DESTDIR)$(PREFIX)/lib
 
-.PHONY: demo test test-long kernels kernels-podman bench install setup
+.PHONY: demo test test-long kernels kernels-podman kernels-lifecycle bench install setup
 
 # The main job on real input, step by step.
 demo:
@@ -15,7 +15,8 @@ demo:
 	scripts/demo target/release/boundstore
 
 # Every default test: the program's on this kernel, the checks of all kernels
-# in virtual machines, podman on one of them. The last lines count what ran.
+# in virtual machines, podman and the life of a set on one of them. The last
+# lines count what ran.
 test:
 	scripts/setup test
 	scripts/setup kernels
@@ -26,11 +27,12 @@ test:
 	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1 || status=1; \
 	$(CARGO) test --package vm --lib --test kernels > target/kernels.log 2>&1 || status=1; \
 	KERNEL=6.12 $(CARGO) test --package vm --test podman > target/podman.log 2>&1 || status=1; \
-	cat target/test.log target/kernels.log target/podman.log; \
-	scripts/count target/test.log target/kernels.log target/podman.log; exit $$status
+	KERNEL=6.12 $(CARGO) test --package vm --test lifecycle > target/lifecycle.log 2>&1 || status=1; \
+	logs="target/test.log target/kernels.log target/podman.log target/lifecycle.log"; \
+	cat $$logs; scripts/count $$logs; exit $$status
 
-# What takes longer: large layers, more cases for each property, podman on all
-# kernels, a minute of libFuzzer for each parser.
+# What takes longer: large layers, more cases for each property, podman and the
+# life of a set on all kernels, a minute of libFuzzer for each parser.
 test-long:
 	scripts/setup test
 	scripts/setup kernels
@@ -58,6 +60,15 @@ kernels-podman:
 	  > target/kernels-podman.log 2>&1; \
 	status=$$?; cat target/kernels-podman.log; $(CARGO) run --quiet --package vm -- matrix --podman; \
 	scripts/count target/kernels-podman.log; exit $$status
+
+# The life of a set on hosts with deployments, on every kernel: as above.
+kernels-lifecycle:
+	scripts/setup test
+	scripts/setup kernels
+	mkdir -p target
+	KERNEL=$(KERNEL) $(CARGO) test --package vm --test lifecycle -- $(FILTER) \
+	  > target/kernels-lifecycle.log 2>&1; \
+	status=$$?; cat target/kernels-lifecycle.log; scripts/count target/kernels-lifecycle.log; exit $$status
 
 bench:
 	@echo "the comparison with the peers comes with issue 7: it is not in this version" >&2; exit 1

@@ -134,7 +134,7 @@ fn a_registry_that_comes_back_is_asked_again() {
         std::thread::sleep(Duration::from_millis(100));
         waited += 1;
     }
-    let registry = Registry::start_at(&scratch, &address);
+    let registry = Registry::start_at(scratch.path(), &address);
     let exit = running.wait().unwrap();
     drop(registry);
     let events = events();

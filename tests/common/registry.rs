@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -22,12 +22,14 @@ pub struct Registry {
 impl Registry {
     /// Starts one on a free port, its data below `scratch`.
     pub fn start(scratch: &Scratch) -> Self {
-        Self::start_at(scratch, "127.0.0.1:0")
+        Self::start_at(scratch.path(), "127.0.0.1:0")
     }
 
-    /// The same, on an address: one that is started anew has what it had.
-    pub fn start_at(scratch: &Scratch, address: &str) -> Self {
-        let home = scratch.dir("registry");
+    /// The same, below `parent` and on an address: one that is started anew has
+    /// what it had.
+    pub fn start_at(parent: &Path, address: &str) -> Self {
+        let home = parent.join("registry");
+        fs::create_dir_all(&home).unwrap();
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '{address}'}}\n\
              storage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",

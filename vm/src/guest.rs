@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     CheckName,
     disks::{self, Attached},
-    podman,
+    lifecycle, podman,
 };
 
 /// A program that is `/init` in a virtual machine, and the machine.
@@ -67,4 +67,20 @@ pub const PODMAN_TESTS: Guest = Guest {
         systemd.condition_needs_update=0 systemd.firstboot=0 systemd.show_status=0",
     without: &["xfs", "btrfs"],
     disks: podman::disks,
+};
+
+/// `lifecycle-tests`: a host with deployments, which starts again and again.
+pub const LIFECYCLE_TESTS: Guest = Guest {
+    package: lifecycle::PACKAGE,
+    results: "lifecycle",
+    mebibytes: 2560,
+    processors: 1,
+    at_once: 2,
+    start_limit: Duration::from_secs(400),
+    // One boot of several.
+    limit: Duration::from_secs(1200),
+    append: "mitigations=off systemd.unit=multi-user.target \
+        systemd.condition_needs_update=0 systemd.firstboot=0 systemd.show_status=0",
+    without: &["xfs", "btrfs"],
+    disks: lifecycle::disks,
 };

@@ -8,6 +8,7 @@
 //!    | pack     modules.rs, cpio.rs, runner.rs    modules + the static runner as /init
 //! initramfs
 //!    | boot     guest.rs, qemu.rs, kvm.rs, disks.rs, podman.rs
+//!    |          lifecycle.rs, ostree.rs: and again, as boot_loader.rs reads
 //! Report     report.rs      what each check observed
 //!    | named tests          suite.rs, tests/      `6.12::data_only::intact`
 //!    | a table              matrix.rs             for docs/kernel-support.md
@@ -23,8 +24,10 @@ mod disks;
 mod guest;
 mod kernels;
 mod kvm;
+mod lifecycle;
 pub mod matrix;
 mod modules;
+mod ostree;
 mod podman;
 mod qemu;
 mod report;
@@ -39,7 +42,7 @@ use std::{
 };
 
 pub use apt::Kernel;
-pub use guest::{Guest, KERNEL_TESTS, PODMAN_TESTS};
+pub use guest::{Guest, KERNEL_TESTS, LIFECYCLE_TESTS, PODMAN_TESTS};
 pub use kernels::{KERNELS, KernelSource};
 pub use report::{CheckReport, Report};
 pub use runner::{CheckName, Runner};
