@@ -6,6 +6,7 @@ mod common;
 
 use std::{
     fs,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
@@ -14,6 +15,7 @@ use common::{
     Scratch, battery, boundstore::Boundstore, fixtures, image::Image, mounts_below, podman::Podman,
     ready,
 };
+use serde_json::Value;
 
 const SWAPS: usize = 50;
 
@@ -120,4 +122,31 @@ fn a_set_replaces_the_empty_store() {
     assert_eq!(images, b"[]");
     boundstore.umount(&store);
     assert!(mounts_below(&store).is_empty());
+}
+
+#[test]
+fn what_a_mount_above_hides_is_not_taken_for_shown() {
+    if !ready(&[]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let boundstore = Boundstore::new(&scratch, "repo");
+    let source = Image::read(&fixtures().join("app"), "v1").source();
+    boundstore.sync("one", &[format!("localhost/app:1={source}")]);
+    let usr = scratch.dir("usr");
+    let store = usr.join("store");
+    boundstore.mount("one", &store);
+    // As `bootc usr-overlay` does.
+    let mut cover = Command::new("mount");
+    cover.args(["-t", "tmpfs", "cover"]).arg(&usr);
+    assert!(cover.status().unwrap().success());
+    fs::create_dir(&store).unwrap();
+    let mount = format!("--json mount --deployment one {}", store.display());
+    let mounted: Value = serde_json::from_str(&boundstore.ok(&mount)).unwrap();
+    assert_eq!(mounted["already"], false);
+    assert!(store.join("overlay-images/images.json").is_file());
+    boundstore.umount(&store);
+    // The hidden one is none that this path leads to.
+    boundstore.exits(1, &format!("umount {}", store.display()));
+    assert_eq!(mounts_below(&usr).len(), 2);
 }

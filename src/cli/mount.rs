@@ -125,12 +125,8 @@ fn show(
 
 /// Shows that `id` binds no image: not those of another deployment either.
 fn show_nothing(global: &Global, id: &DeploymentId, target: &Path) -> Result<(), Failure> {
-    let seen = exposed_at(target)?;
-    let already = seen == Some(Exposed::Empty);
+    let already = exposed_at(target)? == Some(Exposed::Empty);
     if !already {
-        if seen.is_some() {
-            unmount(target, true)?;
-        }
         mount_empty(target)?;
     }
     let result = json!({

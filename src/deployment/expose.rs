@@ -268,8 +268,15 @@ pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
 }
 
 /// What of ours is seen at `target`, a path without symlinks, by a mount table.
+/// What another mount hides, at a folder above, is not seen.
 pub(super) fn exposed_in(table: &[MountEntry], target: &Path) -> Option<Exposed> {
-    exposed_as(sys::top_mount(table, target)?)
+    let seen = match sys::mount_id(target).ok()? {
+        Some(id) => table
+            .iter()
+            .find(|mount| mount.id == id && mount.target == target),
+        None => sys::top_mount(table, target),
+    };
+    exposed_as(seen?)
 }
 
 /// What of ours a mount shows.
@@ -292,8 +299,9 @@ pub const EMPTY_STORE: [&str; 4] = [
     "vfs-layers/layers.lock",
 ];
 
-/// Mounts the empty, valid store at `target`: needs no repository, no EROFS
-/// and no fs-verity, and keeps podman working where a set cannot be mounted.
+/// Mounts the empty, valid store at `target`, in place of what of ours is seen
+/// there: needs no repository, no EROFS and no fs-verity, and keeps podman
+/// working where a set cannot be mounted.
 ///
 /// # Errors
 /// Whatever the kernel says.
@@ -310,7 +318,8 @@ pub fn mount_empty(target: &Path) -> Result<(), ExposeError> {
         }
         sys::create_file_at(&mount, path)?;
     }
-    Ok(sys::attach_read_only(&mount, target)?)
+    place(&mount, target, exposed_at(target)?.is_some())?;
+    Ok(sys::make_read_only(target)?)
 }
 
 /// Unmounts all of ours that is at `target`.

@@ -18,10 +18,12 @@ pub use file::{
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
 pub use mount::{
-    MountError, Overlay, Unmount, attach, attach_beneath, attach_read_only, mount_empty_tmpfs,
+    MountError, Overlay, Unmount, attach, attach_beneath, make_read_only, mount_empty_tmpfs,
     mount_erofs, mount_overlay, unmount,
 };
-pub use mount_table::{MountEntry, mount_table, mount_table_of, parse_mount_table, top_mount};
+pub use mount_table::{
+    MountEntry, mount_id, mount_table, mount_table_of, parse_mount_table, top_mount,
+};
 pub use namespace::make_writable;
 pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
 pub use process::Leash;

@@ -286,12 +286,11 @@ pub fn attach_beneath(mount: impl AsFd, target: &Path) -> Result<(), MountError>
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount beneath", target)?)
 }
 
-/// Attaches a detached mount at `target` and makes it read-only there.
+/// Makes the mount that is seen at `target` read-only.
 ///
 /// # Errors
 /// Whatever the kernel says.
-pub fn attach_read_only(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
-    attach(mount, target)?;
+pub fn make_read_only(target: &Path) -> Result<(), MountError> {
     let flags = rustix::mount::MountFlags::RDONLY | rustix::mount::MountFlags::BIND;
     Ok(rustix::mount::mount_remount(target, flags, c"").doing("make read-only", target)?)
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
 use crate::error::{Doing, PathError};
 
 /// One mount of the caller's namespace.
@@ -27,6 +29,17 @@ pub struct MountEntry {
 pub fn top_mount<'t>(table: &'t [MountEntry], target: &Path) -> Option<&'t MountEntry> {
     let here = || table.iter().filter(|mount| mount.target == target);
     here().rfind(|mount| here().all(|other| other.parent != mount.id || other.id == mount.id))
+}
+
+/// The number of the mount that `path` leads to, whatever covers what; `None`
+/// before Linux 5.8.
+///
+/// # Errors
+/// Whatever `statx(2)` says.
+pub fn mount_id(path: &Path) -> Result<Option<u64>, PathError> {
+    let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).doing("stat", path)?;
+    let told = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+    Ok(told.then_some(found.stx_mnt_id))
 }
 
 /// Reads all mounts, in no order that tells which is seen: see [`top_mount`].
