@@ -47,9 +47,10 @@ fn seal_one(path: &Path) -> Result<()> {
 pub fn mount_tree(sysroot: &Path, id: &str) -> Result<OwnedFd> {
     let repo = sysroot.join("composefs");
     let image = File::open(repo.join("images").join(id)).context("open the image")?;
-    let metadata = sys::mount_erofs(&image, false)?;
     let objects = File::open(repo.join("objects"))?;
     let mount = |require_verity| {
+        // One that an overlay had cannot be attached for another.
+        let metadata = sys::mount_erofs(&image, false)?;
         sys::mount_overlay(&Overlay {
             metadata: metadata.as_fd(),
             objects: objects.as_fd(),
