@@ -100,6 +100,14 @@ impl Folder {
             .collect()
     }
 
+    /// As [`Folder::names`], without those that are not UTF-8.
+    pub(super) fn utf8_names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, HostError> {
+        let names = sys::read_dir_names_in_root(self.0.as_fd(), path.as_ref())
+            .map_err(|error| self.failed(error))?;
+        let names = names.unwrap_or_default().into_iter();
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
+    }
+
     /// The directory at `path`, where there is one.
     pub(super) fn dir(&self, path: impl AsRef<Path>) -> Result<Option<Self>, HostError> {
         found(self.0.open_dir(path).map(Self))

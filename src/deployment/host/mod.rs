@@ -58,7 +58,20 @@ pub struct Deployment {
     pub finalization_locked: bool,
 }
 
+/// The staged deployment, as far as what stages it tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Whether it is held back from becoming the next boot.
+    pub finalization_locked: bool,
+}
+
 /// The deployments of a host.
+///
+/// Garbage collection needs all of them, or none. A boot and the guard need
+/// one, and take it from the method that reads of no other: whatever lies
+/// broken elsewhere stops neither.
 pub trait Host: Debug {
     /// What makes them.
     fn backend(&self) -> Backend;
@@ -70,6 +83,24 @@ pub trait Host: Debug {
     /// that cannot be told is an error, never left out: garbage collection
     /// takes what is not listed.
     fn deployments(&self) -> Result<Vec<Deployment>, HostError>;
+
+    /// What runs now.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn booted(&self) -> Result<Option<DeploymentId>, HostError>;
+
+    /// What is prepared to be the next boot.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn staged(&self) -> Result<Option<Staged>, HostError>;
+
+    /// What a soft reboot would go to.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn soft_reboot_target(&self) -> Result<Option<DeploymentId>, HostError>;
 
     /// Opens a deployment's root file tree, of a staged one too.
     ///
