@@ -12,6 +12,7 @@ mod layout;
 use std::{
     fs,
     net::TcpListener,
+    os::unix::ffi::OsStringExt,
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -408,6 +409,42 @@ fn what_is_hostile_or_damaged_does_not_become_the_next_boot() {
         let (_, said) = case.host.exits(1, "guard veto");
         assert!(said.contains("staged-deployment"), "{said}");
         case.host.exits(1, "guard stage");
+    });
+}
+
+#[test]
+fn what_is_broken_elsewhere_stops_neither_the_guard_nor_a_boot() {
+    on_both(|mut case| {
+        // Whoever needs all deployments fails.
+        match case.host.backend {
+            Backend::Ostree => {
+                let old = format!("sysroot/ostree/deploy/old/deploy/{}.0", "7".repeat(64));
+                case.host.write(&format!("{old}/etc/x"), "");
+                case.host.write(&format!("{old}.origin"), "garbage");
+            }
+            Backend::Composefs => {
+                let odd = std::ffi::OsString::from_vec(b"x\xff".to_vec());
+                fs::create_dir(case.host.path("sysroot/state/deploy").join(odd)).unwrap();
+            }
+        }
+        case.host.exits(1, "gc --dry-run");
+
+        case.host.stage(&case.v2, false);
+        case.host.exits(3, "guard veto");
+        assert!(case.host.is_locked());
+        let veto = case.last_veto().unwrap();
+        assert_eq!(veto["booted"], case.v1.as_str());
+        case.registry_back();
+        case.host.exits(0, "guard stage");
+        assert!(!case.host.is_locked() && case.last_veto().is_none());
+        case.host.exits(0, "guard veto");
+        assert!(!case.host.is_locked());
+
+        let store = case.host.path("root/usr/lib/containers/storage");
+        fs::create_dir_all(&store).unwrap();
+        case.host.boot(&case.v2.clone());
+        case.host.exits(0, "mount --deployment booted");
+        case.host.exits(0, &format!("umount {}", store.display()));
     });
 }
 

@@ -158,8 +158,7 @@ fn wait(
         if let Some(status) = child.try_wait().doing("wait for", "boundstore sync")? {
             return Ok(Some(status));
         }
-        let staged = host.deployments()?;
-        if !staged.iter().any(|one| one.staged && one.id == *id) {
+        if host.staged()?.is_none_or(|staged| staged.id != *id) {
             return Ok(None);
         }
         sleep(PAUSE);

@@ -22,7 +22,7 @@ use std::{
 
 use super::GuardError;
 use crate::{
-    deployment::host::{Backend, Deployment, Host, HostError},
+    deployment::host::{Backend, Host, HostError, Staged},
     error::{Doing, PathError},
     repo::DeploymentId,
 };
@@ -45,7 +45,7 @@ pub(super) struct Lock<'a> {
 
 impl Lock<'_> {
     /// Who holds `staged` back. A record of what is not ours goes.
-    pub(super) fn owner(&self, staged: &Deployment) -> Result<Owner, GuardError> {
+    pub(super) fn owner(&self, staged: &Staged) -> Result<Owner, GuardError> {
         let record = match fs::read_to_string(self.record()) {
             Ok(record) => record,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

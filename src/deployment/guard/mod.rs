@@ -21,7 +21,7 @@ use self::{
     last_veto::remember,
     lock::{Lock, Owner},
 };
-use super::host::{Backend, Deployment, Host, HostError, HostPaths};
+use super::host::{Backend, Host, HostError, HostPaths, Staged};
 use crate::{
     config::Policy,
     error::{Doing, PathError},
@@ -108,12 +108,13 @@ impl Guard<'_> {
         mut sync: impl FnMut(&DeploymentId) -> Result<(), E>,
     ) -> Result<Option<Ready>, E> {
         loop {
-            let Some(staged) = self.staged()? else {
+            let Some(staged) = self.host.staged().map_err(GuardError::from)? else {
                 return Ok(None);
             };
             let done = self.stage_one(&staged, &mut sync);
             // Nobody is told of changes while this runs: so it looks itself.
-            if self.staged()?.is_none_or(|now| now.id == staged.id) {
+            let now = self.host.staged().map_err(GuardError::from)?;
+            if now.is_none_or(|now| now.id == staged.id) {
                 return done.map(Some);
             }
         }
@@ -121,7 +122,7 @@ impl Guard<'_> {
 
     fn stage_one<E: From<GuardError>>(
         &self,
-        staged: &Deployment,
+        staged: &Staged,
         sync: &mut impl FnMut(&DeploymentId) -> Result<(), E>,
     ) -> Result<Ready, E> {
         let id = &staged.id;
@@ -161,27 +162,26 @@ impl Guard<'_> {
     /// # Errors
     /// [`GuardError`]. What was locked stays so.
     pub fn veto(&self) -> Result<Vec<Verdict>, GuardError> {
-        let deployments = self.host.deployments()?;
         let mut verdicts = Vec::new();
-        if let Some(staged) = deployments.iter().find(|one| one.staged) {
-            verdicts.extend(self.veto_staged(staged, &deployments)?);
+        if let Some(staged) = self.host.staged()? {
+            verdicts.extend(self.veto_staged(&staged)?);
         }
-        if let Some(target) = deployments.iter().find(|one| one.soft_reboot_target) {
+        if let Some(target) = self.host.soft_reboot_target()? {
             let known = verdicts
                 .iter()
-                .find(|verdict: &&Verdict| verdict.deployment == target.id);
+                .find(|verdict: &&Verdict| verdict.deployment == target);
             let lack = match known {
                 Some(verdict) => verdict.lack.clone(),
-                None => lack(self.host, &self.paths.repo, &target.id),
+                None => lack(self.host, &self.paths.repo, &target),
             };
             let vetoed = lack.is_some() && self.policy == Policy::Veto;
             if let Some(lack) = lack.as_ref().filter(|_| vetoed) {
-                self.take_back_soft_reboot(&target.id)?;
-                remember(self, &target.id, &deployments, lack)?;
+                self.take_back_soft_reboot(&target)?;
+                remember(self, &target, lack)?;
             }
-            verdicts.retain(|verdict| verdict.deployment != target.id);
+            verdicts.retain(|verdict| verdict.deployment != target);
             verdicts.push(Verdict {
-                deployment: target.id.clone(),
+                deployment: target,
                 lack,
                 vetoed,
             });
@@ -190,11 +190,7 @@ impl Guard<'_> {
     }
 
     /// `None` where others hold it back: it comes with no reboot.
-    fn veto_staged(
-        &self,
-        staged: &Deployment,
-        all: &[Deployment],
-    ) -> Result<Option<Verdict>, GuardError> {
+    fn veto_staged(&self, staged: &Staged) -> Result<Option<Verdict>, GuardError> {
         let id = &staged.id;
         let lock = self.lock(id);
         let mut owner = lock.owner(staged)?;
@@ -205,11 +201,11 @@ impl Guard<'_> {
             if owner == Owner::Nobody {
                 owner = lock.take()?;
             }
-            remember(self, id, all, &Lack::unchecked())?;
+            remember(self, id, &Lack::unchecked())?;
         }
         let lack = lack(self.host, &self.paths.repo, id);
         match &lack {
-            Some(lack) if self.policy == Policy::Veto => remember(self, id, all, lack)?,
+            Some(lack) if self.policy == Policy::Veto => remember(self, id, lack)?,
             // What the guard still held when it was stopped, too.
             _ if owner == Owner::Us => {
                 lock.release()?;
@@ -242,11 +238,6 @@ impl Guard<'_> {
             remove_if_there(&note)?;
         }
         Ok(())
-    }
-
-    fn staged(&self) -> Result<Option<Deployment>, GuardError> {
-        let deployments = self.host.deployments()?;
-        Ok(deployments.into_iter().find(|one| one.staged))
     }
 
     fn lock<'a>(&'a self, id: &'a DeploymentId) -> Lock<'a> {
