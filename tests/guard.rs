@@ -449,6 +449,28 @@ fn what_is_broken_elsewhere_stops_neither_the_guard_nor_a_boot() {
 }
 
 #[test]
+fn a_var_that_cannot_be_written_holds_back_only_what_is_incomplete() {
+    on_both(|mut case| {
+        case.host.write("root/var/lib", "a file");
+        case.host.stage(&case.v2, false);
+        let (document, said) = case.host.exits(3, "guard veto");
+        assert!(said.contains("last-veto.json"), "{said}");
+        assert_eq!(document["deployments"][0]["vetoed"], true);
+        assert!(case.host.is_locked());
+
+        // Brought in time, but not by the guard.
+        case.registry_back();
+        let sync = format!("sync --deployment {}", case.v2);
+        case.host.exits(0, &sync);
+        case.host.exits(0, "guard veto");
+        assert!(!case.host.is_locked() && !case.host.has(&case.record()));
+
+        let (_, said) = case.host.exits(0, "guard stage");
+        assert!(said.contains("last-veto.json"), "{said}");
+    });
+}
+
+#[test]
 fn a_host_without_deployments_has_nothing_to_guard() {
     let host = Bootable::new(Backend::Ostree);
     let (_, said) = host.exits(1, "guard stage");

@@ -16,11 +16,11 @@ use super::{
 use crate::{
     config::Config,
     deployment::{
-        Guard, Ready, Verdict,
+        Guard, Judgement, Ready, Verdict,
         host::{Host, HostPaths},
         note_sync,
     },
-    error::Doing,
+    error::{Doing, PathError, with_causes},
     repo::DeploymentId,
 };
 
@@ -68,6 +68,9 @@ fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Fai
         "synced": ready.as_ref().is_some_and(|ready| ready.synced),
         "held_by_others": ready.as_ref().is_some_and(|ready| ready.held_by_others),
     });
+    if let Some(error) = ready.as_ref().and_then(|ready| ready.not_noted.as_ref()) {
+        warn_not_noted(global, error);
+    }
     let text = || match &ready {
         None => "no deployment is staged\n".to_owned(),
         Some(Ready {
@@ -166,8 +169,17 @@ fn wait(
     Ok(None)
 }
 
+/// The deployments are held back, or let go, all the same.
+fn warn_not_noted(global: &Global, error: &PathError) {
+    let message = format!("last-veto.json is not up to date: {}", with_causes(error));
+    global.output().warn(&message);
+}
+
 fn veto(global: &Global, guard: Guard<'_>) -> Result<Exit, Failure> {
-    let verdicts = guard.veto()?;
+    let Judgement {
+        verdicts,
+        not_noted,
+    } = guard.veto()?;
     let output = global.output();
     let mut exit = Exit::Done;
     for Verdict {
@@ -186,6 +198,9 @@ fn veto(global: &Global, guard: Guard<'_>) -> Result<Exit, Failure> {
         output.warn(&format!(
             "deployment {deployment} is incomplete: {lack}: {then}"
         ));
+    }
+    if let Some(error) = &not_noted {
+        warn_not_noted(global, error);
     }
     let rows: Vec<_> = verdicts
         .iter()

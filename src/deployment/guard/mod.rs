@@ -48,7 +48,7 @@ pub struct Guard<'a> {
 }
 
 /// A staged deployment whose set is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Ready {
     /// Which.
     pub deployment: DeploymentId,
@@ -56,9 +56,20 @@ pub struct Ready {
     pub synced: bool,
     /// Whether somebody else holds it back: then so it stays.
     pub held_by_others: bool,
+    /// Why the last veto could not be forgotten.
+    pub not_noted: Option<PathError>,
 }
 
-/// What a shutdown would go to, and how it stands.
+/// What a shutdown would go to.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// How each stands.
+    pub verdicts: Vec<Verdict>,
+    /// Why [`LastVeto`] does not say so.
+    pub not_noted: Option<PathError>,
+}
+
+/// A deployment that a shutdown would go to, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Which.
@@ -143,11 +154,11 @@ impl Guard<'_> {
         if owner == Owner::Us {
             lock.release()?;
         }
-        clear_last_veto(self.paths).map_err(GuardError::from)?;
         Ok(Ready {
             deployment: id.clone(),
             synced: incomplete,
             held_by_others: owner == Owner::Others,
+            not_noted: clear_last_veto(self.paths).err(),
         })
     }
 
@@ -157,14 +168,19 @@ impl Guard<'_> {
     /// written to [`LastVeto`].
     ///
     /// A staged deployment is locked before it is checked, so that a check
-    /// that is killed has held it back.
+    /// that is killed has held it back. What cannot be written down is held
+    /// back, or let go, all the same.
     ///
     /// # Errors
     /// [`GuardError`]. What was locked stays so.
-    pub fn veto(&self) -> Result<Vec<Verdict>, GuardError> {
-        let mut verdicts = Vec::new();
+    pub fn veto(&self) -> Result<Judgement, GuardError> {
+        let mut judgement = Judgement::default();
+        let Judgement {
+            verdicts,
+            not_noted,
+        } = &mut judgement;
         if let Some(staged) = self.host.staged()? {
-            verdicts.extend(self.veto_staged(&staged)?);
+            verdicts.extend(self.veto_staged(&staged, not_noted)?);
         }
         if let Some(target) = self.host.soft_reboot_target()? {
             let known = verdicts
@@ -177,7 +193,7 @@ impl Guard<'_> {
             let vetoed = lack.is_some() && self.policy == Policy::Veto;
             if let Some(lack) = lack.as_ref().filter(|_| vetoed) {
                 self.take_back_soft_reboot(&target)?;
-                remember(self, &target, lack)?;
+                *not_noted = remember(self, &target, lack).err();
             }
             verdicts.retain(|verdict| verdict.deployment != target);
             verdicts.push(Verdict {
@@ -186,11 +202,15 @@ impl Guard<'_> {
                 vetoed,
             });
         }
-        Ok(verdicts)
+        Ok(judgement)
     }
 
     /// `None` where others hold it back: it comes with no reboot.
-    fn veto_staged(&self, staged: &Staged) -> Result<Option<Verdict>, GuardError> {
+    fn veto_staged(
+        &self,
+        staged: &Staged,
+        not_noted: &mut Option<PathError>,
+    ) -> Result<Option<Verdict>, GuardError> {
         let id = &staged.id;
         let lock = self.lock(id);
         let mut owner = lock.owner(staged)?;
@@ -201,15 +221,17 @@ impl Guard<'_> {
             if owner == Owner::Nobody {
                 owner = lock.take()?;
             }
-            remember(self, id, &Lack::unchecked())?;
+            *not_noted = remember(self, id, &Lack::unchecked()).err();
         }
         let lack = lack(self.host, &self.paths.repo, id);
         match &lack {
-            Some(lack) if self.policy == Policy::Veto => remember(self, id, lack)?,
+            Some(lack) if self.policy == Policy::Veto => {
+                *not_noted = remember(self, id, lack).err();
+            }
             // What the guard still held when it was stopped, too.
             _ if owner == Owner::Us => {
                 lock.release()?;
-                clear_last_veto(self.paths)?;
+                *not_noted = clear_last_veto(self.paths).err();
             }
             _ => {}
         }
