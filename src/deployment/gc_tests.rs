@@ -37,7 +37,7 @@ impl Host for Fake {
         Err(HostError::Unknown(id.clone()))
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<(), HostError> {
+    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<bool, HostError> {
         Err(HostError::NotStaged(id.clone()))
     }
 

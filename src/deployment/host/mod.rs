@@ -109,11 +109,12 @@ pub trait Host: Debug {
     fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError>;
 
     /// Holds the staged deployment back from becoming the next boot, or lets it.
-    /// Changes nothing where `id` is not the staged one any more.
+    /// Says whether that changed anything; nothing does where `id` is not the
+    /// staged one any more.
     ///
     /// # Errors
     /// [`HostError::NotStaged`], or the file could not be changed.
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError>;
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError>;
 
     /// Whether an id has the form of this host's own: all others are given by hand.
     fn is_own(&self, id: &DeploymentId) -> bool;

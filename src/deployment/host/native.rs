@@ -236,11 +236,11 @@ impl Host for ComposefsHost {
         Ok(mount)
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError> {
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
         let staged = self.staged_file()?.filter(|staged| staged.id == *id);
         let mut staged = staged.ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.locked == locked {
-            return Ok(());
+            return Ok(false);
         }
         staged
             .json
@@ -250,7 +250,7 @@ impl Host for ComposefsHost {
         // renamed now must still be about this one.
         let still = || Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id));
         if self.root.replace(STAGED, text.as_bytes(), still)? {
-            Ok(())
+            Ok(true)
         } else {
             Err(HostError::NotStaged(id.clone()))
         }

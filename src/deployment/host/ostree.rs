@@ -315,19 +315,18 @@ impl Host for OstreeHost {
         Ok(dir.into_fd())
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError> {
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
         let (staged, held) = self
             .staged_name()?
             .ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.id(&self.sysroot)? != *id {
             return Err(HostError::NotStaged(id.clone()));
         }
-        if locked {
-            self.root.create_file(LOCKED)
-        } else if held {
-            Err(HostError::HeldByOwner(id.clone()))
-        } else {
-            self.root.remove_file(LOCKED)
+        match (locked, held) {
+            (true, true) => Ok(false),
+            (true, false) => self.root.create_file(LOCKED),
+            (false, true) => Err(HostError::HeldByOwner(id.clone())),
+            (false, false) => self.root.remove_file(LOCKED),
         }
     }
 

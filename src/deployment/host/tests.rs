@@ -333,8 +333,11 @@ fn only_the_staged_deployment_is_locked() {
         };
         not_staged(&b, true);
         fake.stage(&b, false);
+        let mut before = false;
         for locked in [true, true, false, false, true] {
-            host.set_finalization_locked(&b, locked).unwrap();
+            let changed = host.set_finalization_locked(&b, locked).unwrap();
+            assert_eq!(changed, locked != before);
+            before = locked;
             let expected = if locked { "staged locked" } else { "staged" };
             assert_eq!(told(&*host)[0], (b.clone(), expected.to_owned()));
         }
@@ -424,7 +427,7 @@ fn a_staged_file_that_is_not_understood_is_an_error() {
             for failed in [
                 host.deployments().map(drop),
                 host.staged().map(drop),
-                host.set_finalization_locked(&id, true),
+                host.set_finalization_locked(&id, true).map(drop),
             ] {
                 let error = failed.expect_err(what);
                 let named = matches!(&error, HostError::Malformed { path, .. }
