@@ -268,6 +268,30 @@ fn what_is_staged_meanwhile_is_guarded_too() {
 }
 
 #[test]
+fn a_lock_of_the_deployment_before_is_replaced_when_it_goes() {
+    on_both(|case| {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        case.registry_at(&silent.local_addr().unwrap().to_string());
+        case.host.stage(&case.v2, false);
+        let guard = case.start("guard stage");
+        case.wait_for("lock", || case.host.is_locked());
+        // As ostree does: another is staged, and looks locked for a moment.
+        let v3 = case.host.deploy("v3", &[APP]);
+        case.host.stage(&v3, false);
+        case.host.set_locked(&v3, true);
+        sleep(Duration::from_secs(1));
+        let record = format!("root/run/boundstore/locks/{v3}");
+        assert!(!case.host.has(&record));
+        case.host.set_locked(&v3, false);
+        case.wait_for("lock again", || {
+            case.host.is_locked() && case.host.has(&record)
+        });
+        case.host.unstage();
+        judge(4, "guard stage", &guard.wait_with_output().unwrap());
+    });
+}
+
+#[test]
 fn a_shutdown_holds_back_what_is_incomplete() {
     on_both(|mut case| {
         let (document, _) = case.host.exits(0, "guard veto");

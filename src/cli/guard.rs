@@ -15,11 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    deployment::{
-        Guard, Judgement, Ready, Verdict,
-        host::{Host, HostPaths},
-        note_sync,
-    },
+    deployment::{Guard, Judgement, Ready, Verdict, host::HostPaths, note_sync},
     error::{Doing, PathError, with_causes},
     repo::DeploymentId,
 };
@@ -62,7 +58,7 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
 
 fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Failure> {
     let limit = config.guard.sync_timeout;
-    let ready = guard.stage(|id| sync(global, guard.host, id, limit))?;
+    let ready = guard.stage(|id| sync(global, &guard, id, limit))?;
     let result = json!({
         "deployment": ready.as_ref().map(|ready| &ready.deployment),
         "synced": ready.as_ref().is_some_and(|ready| ready.synced),
@@ -95,7 +91,7 @@ fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Fai
 /// staged. What it fetched stays.
 fn sync(
     global: &Global,
-    host: &dyn Host,
+    guard: &Guard<'_>,
     id: &DeploymentId,
     limit: Duration,
 ) -> Result<(), Failure> {
@@ -124,7 +120,7 @@ fn sync(
     // Its result is none of ours.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.spawn().doing("run", &program)?;
-    let status = wait(&mut child, host, id, limit);
+    let status = wait(&mut child, guard, id, limit);
     if !matches!(status, Ok(Some(_))) {
         let _gone = child.kill();
         let _reaped = child.wait();
@@ -149,10 +145,11 @@ fn sync(
     }
 }
 
-/// How the child ended, unless it takes too long or `id` is staged no more.
+/// How the child ended, unless it takes too long or `id` is staged no more,
+/// which is held back until then.
 fn wait(
     child: &mut Child,
-    host: &dyn Host,
+    guard: &Guard<'_>,
     id: &DeploymentId,
     limit: Duration,
 ) -> Result<Option<ExitStatus>, Failure> {
@@ -161,7 +158,7 @@ fn wait(
         if let Some(status) = child.try_wait().doing("wait for", "boundstore sync")? {
             return Ok(Some(status));
         }
-        if host.staged()?.is_none_or(|staged| staged.id != *id) {
+        if !guard.hold(id)? {
             return Ok(None);
         }
         sleep(PAUSE);

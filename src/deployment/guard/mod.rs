@@ -122,7 +122,7 @@ impl Guard<'_> {
             let Some(staged) = self.host.staged().map_err(GuardError::from)? else {
                 return Ok(None);
             };
-            let done = self.stage_one(&staged, &mut sync);
+            let done = self.stage_one(&staged.id, &mut sync);
             // Nobody is told of changes while this runs: so it looks itself.
             let now = self.host.staged().map_err(GuardError::from)?;
             if now.is_none_or(|now| now.id == staged.id) {
@@ -133,24 +133,24 @@ impl Guard<'_> {
 
     fn stage_one<E: From<GuardError>>(
         &self,
-        staged: &Staged,
+        id: &DeploymentId,
         sync: &mut impl FnMut(&DeploymentId) -> Result<(), E>,
     ) -> Result<Ready, E> {
-        let id = &staged.id;
-        let lock = self.lock(id);
-        let mut owner = lock.owner(staged)?;
         let lacks = || lack(self.host, &self.paths.repo, id);
         let incomplete = lacks().is_some();
         if incomplete {
-            if self.policy == Policy::Veto && owner == Owner::Nobody {
-                owner = lock.take()?;
-            }
+            self.hold(id)?;
             sync(id)?;
             if let Some(lack) = lacks() {
                 let deployment = id.clone();
                 return Err(GuardError::Incomplete { deployment, lack }.into());
             }
         }
+        let lock = self.lock(id);
+        let owner = match self.still_staged(id)? {
+            Some(staged) => lock.owner(&staged)?,
+            None => Owner::Nobody,
+        };
         if owner == Owner::Us {
             lock.release()?;
         }
@@ -160,6 +160,34 @@ impl Guard<'_> {
             held_by_others: owner == Owner::Others,
             not_noted: clear_last_veto(self.paths).err(),
         })
+    }
+
+    /// Holds `id` back, unless somebody does or the policy lets it; says whether
+    /// it is staged yet.
+    ///
+    /// For each moment of a sync: ostree unlinks the lock of the deployment
+    /// before only after it has staged the new one, which looks locked until
+    /// then.
+    ///
+    /// # Errors
+    /// [`GuardError`]
+    pub fn hold(&self, id: &DeploymentId) -> Result<bool, GuardError> {
+        let Some(staged) = self.still_staged(id)? else {
+            return Ok(false);
+        };
+        let lock = self.lock(id);
+        if self.policy == Policy::Veto && lock.owner(&staged)? == Owner::Nobody {
+            match lock.take() {
+                Err(GuardError::Host(HostError::NotStaged(_))) => return Ok(false),
+                taken => taken?,
+            };
+        }
+        Ok(true)
+    }
+
+    fn still_staged(&self, id: &DeploymentId) -> Result<Option<Staged>, GuardError> {
+        let staged = self.host.staged()?;
+        Ok(staged.filter(|staged| staged.id == *id))
     }
 
     /// Judges what this shutdown goes to: the staged deployment, and what a
