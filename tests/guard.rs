@@ -12,6 +12,7 @@ mod layout;
 use std::{
     fs,
     net::TcpListener,
+    os::unix::ffi::OsStringExt,
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -267,6 +268,30 @@ fn what_is_staged_meanwhile_is_guarded_too() {
 }
 
 #[test]
+fn a_lock_of_the_deployment_before_is_replaced_when_it_goes() {
+    on_both(|case| {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        case.registry_at(&silent.local_addr().unwrap().to_string());
+        case.host.stage(&case.v2, false);
+        let guard = case.start("guard stage");
+        case.wait_for("lock", || case.host.is_locked());
+        // As ostree does: another is staged, and looks locked for a moment.
+        let v3 = case.host.deploy("v3", &[APP]);
+        case.host.stage(&v3, false);
+        case.host.set_locked(&v3, true);
+        sleep(Duration::from_secs(1));
+        let record = format!("root/run/boundstore/locks/{v3}");
+        assert!(!case.host.has(&record));
+        case.host.set_locked(&v3, false);
+        case.wait_for("lock again", || {
+            case.host.is_locked() && case.host.has(&record)
+        });
+        case.host.unstage();
+        judge(4, "guard stage", &guard.wait_with_output().unwrap());
+    });
+}
+
+#[test]
 fn a_shutdown_holds_back_what_is_incomplete() {
     on_both(|mut case| {
         let (document, _) = case.host.exits(0, "guard veto");
@@ -408,6 +433,64 @@ fn what_is_hostile_or_damaged_does_not_become_the_next_boot() {
         let (_, said) = case.host.exits(1, "guard veto");
         assert!(said.contains("staged-deployment"), "{said}");
         case.host.exits(1, "guard stage");
+    });
+}
+
+#[test]
+fn what_is_broken_elsewhere_stops_neither_the_guard_nor_a_boot() {
+    on_both(|mut case| {
+        // Whoever needs all deployments fails.
+        match case.host.backend {
+            Backend::Ostree => {
+                let old = format!("sysroot/ostree/deploy/old/deploy/{}.0", "7".repeat(64));
+                case.host.write(&format!("{old}/etc/x"), "");
+                case.host.write(&format!("{old}.origin"), "garbage");
+            }
+            Backend::Composefs => {
+                let odd = std::ffi::OsString::from_vec(b"x\xff".to_vec());
+                fs::create_dir(case.host.path("sysroot/state/deploy").join(odd)).unwrap();
+            }
+        }
+        case.host.exits(1, "gc --dry-run");
+
+        case.host.stage(&case.v2, false);
+        case.host.exits(3, "guard veto");
+        assert!(case.host.is_locked());
+        let veto = case.last_veto().unwrap();
+        assert_eq!(veto["booted"], case.v1.as_str());
+        case.registry_back();
+        case.host.exits(0, "guard stage");
+        assert!(!case.host.is_locked() && case.last_veto().is_none());
+        case.host.exits(0, "guard veto");
+        assert!(!case.host.is_locked());
+
+        let store = case.host.path("root/usr/lib/containers/storage");
+        fs::create_dir_all(&store).unwrap();
+        case.host.boot(&case.v2.clone());
+        case.host.exits(0, "mount --deployment booted");
+        case.host.exits(0, &format!("umount {}", store.display()));
+    });
+}
+
+#[test]
+fn a_var_that_cannot_be_written_holds_back_only_what_is_incomplete() {
+    on_both(|mut case| {
+        case.host.write("root/var/lib", "a file");
+        case.host.stage(&case.v2, false);
+        let (document, said) = case.host.exits(3, "guard veto");
+        assert!(said.contains("last-veto.json"), "{said}");
+        assert_eq!(document["deployments"][0]["vetoed"], true);
+        assert!(case.host.is_locked());
+
+        // Brought in time, but not by the guard.
+        case.registry_back();
+        let sync = format!("sync --deployment {}", case.v2);
+        case.host.exits(0, &sync);
+        case.host.exits(0, "guard veto");
+        assert!(!case.host.is_locked() && !case.host.has(&case.record()));
+
+        let (_, said) = case.host.exits(0, "guard stage");
+        assert!(said.contains("last-veto.json"), "{said}");
     });
 }
 

@@ -15,12 +15,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    deployment::{
-        Guard, Ready, Verdict,
-        host::{Host, HostPaths},
-        note_sync,
-    },
-    error::Doing,
+    deployment::{Guard, Judgement, Ready, Verdict, host::HostPaths, note_sync},
+    error::{Doing, PathError, with_causes},
     repo::DeploymentId,
 };
 
@@ -62,12 +58,15 @@ pub(super) fn run(global: &Global, args: Args) -> Result<Exit, Failure> {
 
 fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Failure> {
     let limit = config.guard.sync_timeout;
-    let ready = guard.stage(|id| sync(global, guard.host, id, limit))?;
+    let ready = guard.stage(|id| sync(global, &guard, id, limit))?;
     let result = json!({
         "deployment": ready.as_ref().map(|ready| &ready.deployment),
         "synced": ready.as_ref().is_some_and(|ready| ready.synced),
         "held_by_others": ready.as_ref().is_some_and(|ready| ready.held_by_others),
     });
+    if let Some(error) = ready.as_ref().and_then(|ready| ready.not_noted.as_ref()) {
+        warn_not_noted(global, error);
+    }
     let text = || match &ready {
         None => "no deployment is staged\n".to_owned(),
         Some(Ready {
@@ -92,7 +91,7 @@ fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Fai
 /// staged. What it fetched stays.
 fn sync(
     global: &Global,
-    host: &dyn Host,
+    guard: &Guard<'_>,
     id: &DeploymentId,
     limit: Duration,
 ) -> Result<(), Failure> {
@@ -121,7 +120,7 @@ fn sync(
     // Its result is none of ours.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.spawn().doing("run", &program)?;
-    let status = wait(&mut child, host, id, limit);
+    let status = wait(&mut child, guard, id, limit);
     if !matches!(status, Ok(Some(_))) {
         let _gone = child.kill();
         let _reaped = child.wait();
@@ -146,10 +145,11 @@ fn sync(
     }
 }
 
-/// How the child ended, unless it takes too long or `id` is staged no more.
+/// How the child ended, unless it takes too long or `id` is staged no more,
+/// which is held back until then.
 fn wait(
     child: &mut Child,
-    host: &dyn Host,
+    guard: &Guard<'_>,
     id: &DeploymentId,
     limit: Duration,
 ) -> Result<Option<ExitStatus>, Failure> {
@@ -158,8 +158,7 @@ fn wait(
         if let Some(status) = child.try_wait().doing("wait for", "boundstore sync")? {
             return Ok(Some(status));
         }
-        let staged = host.deployments()?;
-        if !staged.iter().any(|one| one.staged && one.id == *id) {
+        if !guard.hold(id)? {
             return Ok(None);
         }
         sleep(PAUSE);
@@ -167,8 +166,17 @@ fn wait(
     Ok(None)
 }
 
+/// The deployments are held back, or let go, all the same.
+fn warn_not_noted(global: &Global, error: &PathError) {
+    let message = format!("last-veto.json is not up to date: {}", with_causes(error));
+    global.output().warn(&message);
+}
+
 fn veto(global: &Global, guard: Guard<'_>) -> Result<Exit, Failure> {
-    let verdicts = guard.veto()?;
+    let Judgement {
+        verdicts,
+        not_noted,
+    } = guard.veto()?;
     let output = global.output();
     let mut exit = Exit::Done;
     for Verdict {
@@ -187,6 +195,9 @@ fn veto(global: &Global, guard: Guard<'_>) -> Result<Exit, Failure> {
         output.warn(&format!(
             "deployment {deployment} is incomplete: {lack}: {then}"
         ));
+    }
+    if let Some(error) = &not_noted {
+        warn_not_noted(global, error);
     }
     let rows: Vec<_> = verdicts
         .iter()

@@ -38,13 +38,9 @@ impl Selector {
 
     /// As [`Selector::ids`], of a host that is known.
     pub(super) fn ids_of(&self, host: Option<&dyn Host>) -> Result<Vec<DeploymentId>, Failure> {
-        let has_role: fn(&Deployment) -> bool = match self {
-            Self::Id(id) => return Ok(vec![id.clone()]),
-            Self::Booted => |deployment| deployment.booted,
-            Self::Staged => |deployment| deployment.staged,
-            Self::Rollback => |deployment| deployment.rollback,
-            Self::All => |_| true,
-        };
+        if let Self::Id(id) = self {
+            return Ok(vec![id.clone()]);
+        }
         let host = host.ok_or_else(|| {
             let message = format!(
                 "--deployment {self} asks for a deployment of this host, which is neither an \
@@ -52,6 +48,14 @@ impl Selector {
             );
             Failure::new(Exit::Failed, message)
         })?;
+        let has_role: fn(&Deployment) -> bool = match self {
+            Self::Booted => return Ok(host.booted()?.into_iter().collect()),
+            Self::Staged => {
+                return Ok(host.staged()?.map(|staged| staged.id).into_iter().collect());
+            }
+            Self::Rollback => |deployment| deployment.rollback,
+            Self::Id(_) | Self::All => |_| true,
+        };
         let known = host.deployments()?.into_iter().filter(has_role);
         Ok(known.map(|deployment| deployment.id).collect())
     }

@@ -2,6 +2,7 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::{
+    deployment::host::Staged,
     name::Algorithm,
     repo::{DeploymentId, fs_verity_digest},
 };
@@ -19,11 +20,24 @@ impl Host for Fake {
         Ok(self.1.clone())
     }
 
+    fn booted(&self) -> Result<Option<DeploymentId>, HostError> {
+        let booted = self.1.iter().find(|one| one.booted);
+        Ok(booted.map(|one| one.id.clone()))
+    }
+
+    fn staged(&self) -> Result<Option<Staged>, HostError> {
+        Ok(None)
+    }
+
+    fn soft_reboot_target(&self) -> Result<Option<DeploymentId>, HostError> {
+        Ok(None)
+    }
+
     fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError> {
         Err(HostError::Unknown(id.clone()))
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<(), HostError> {
+    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<bool, HostError> {
         Err(HostError::NotStaged(id.clone()))
     }
 

@@ -28,7 +28,8 @@ pub use gc::{
     plan as plan_gc,
 };
 pub use guard::{
-    Guard, GuardError, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto, note_boot,
+    Guard, GuardError, Judgement, Lack, LastVeto, Ready, Verdict, clear_last_veto, lack, last_veto,
+    note_boot,
 };
 pub use label::store_label;
 pub use last_error::{last_error, note_sync};

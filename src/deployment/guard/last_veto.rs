@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Guard, Lack, again::again, remove_if_there};
 use crate::{
-    deployment::host::{Deployment, HostPaths},
+    deployment::host::HostPaths,
     document::format_rfc3339,
     error::{Doing, PathError},
     repo::DeploymentId,
@@ -41,14 +41,10 @@ pub struct LastVeto {
     pub again: String,
 }
 
-/// Writes the veto of `id` down, durably.
-pub(super) fn remember(
-    guard: &Guard<'_>,
-    id: &DeploymentId,
-    all: &[Deployment],
-    lack: &Lack,
-) -> Result<(), PathError> {
-    let booted = all.iter().find(|one| one.booted).map(|one| one.id.clone());
+/// Writes the veto of `id` down, durably; without what runs, where that is not
+/// known.
+pub(super) fn remember(guard: &Guard<'_>, id: &DeploymentId, lack: &Lack) -> Result<(), PathError> {
+    let booted = guard.host.booted().ok().flatten();
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let veto = LastVeto {
         schema: SCHEMA.into(),

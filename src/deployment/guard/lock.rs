@@ -22,7 +22,7 @@ use std::{
 
 use super::GuardError;
 use crate::{
-    deployment::host::{Backend, Deployment, Host, HostError},
+    deployment::host::{Backend, Host, HostError, Staged},
     error::{Doing, PathError},
     repo::DeploymentId,
 };
@@ -45,7 +45,7 @@ pub(super) struct Lock<'a> {
 
 impl Lock<'_> {
     /// Who holds `staged` back. A record of what is not ours goes.
-    pub(super) fn owner(&self, staged: &Deployment) -> Result<Owner, GuardError> {
+    pub(super) fn owner(&self, staged: &Staged) -> Result<Owner, GuardError> {
         let record = match fs::read_to_string(self.record()) {
             Ok(record) => record,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -62,14 +62,17 @@ impl Lock<'_> {
         Ok(Owner::Others)
     }
 
-    /// Locks what nobody has locked.
+    /// Locks what nobody has locked: whoever did so meanwhile holds it.
     pub(super) fn take(&self) -> Result<Owner, GuardError> {
         let record = self.record();
         if let Some(folder) = record.parent() {
             fs::create_dir_all(folder).doing("create directory", folder)?;
         }
         fs::write(&record, "").doing("write", &record)?;
-        self.host.set_finalization_locked(self.id, true)?;
+        if !self.host.set_finalization_locked(self.id, true)? {
+            self.forget()?;
+            return Ok(Owner::Others);
+        }
         fs::write(&record, self.identity()?).doing("write", &record)?;
         Ok(Owner::Us)
     }
@@ -81,7 +84,9 @@ impl Lock<'_> {
         if ours == self.identity()? {
             match self.host.set_finalization_locked(self.id, false) {
                 Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
-                unlocked => unlocked?,
+                unlocked => {
+                    unlocked?;
+                }
             }
         }
         Ok(self.forget()?)
@@ -119,5 +124,44 @@ impl Lock<'_> {
             }
         }
         Ok(identity)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::host::{HostPaths, detect};
+
+    #[test]
+    fn a_lock_made_meanwhile_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let id: DeploymentId = "ab".repeat(64).parse().unwrap();
+        fs::create_dir_all(root.join("run/composefs")).unwrap();
+        fs::create_dir_all(root.join("sysroot/state/deploy")).unwrap();
+        let stage = |locked: bool| {
+            let text = format!(r#"{{"depl_id":"{id}","finalization_locked":{locked}}}"#);
+            fs::write(root.join("run/composefs/staged-deployment"), text).unwrap();
+        };
+        let paths = HostPaths {
+            root: root.to_owned(),
+            sysroot: root.join("sysroot"),
+            repo: root.join("sysroot/composefs"),
+        };
+        let host = detect(&paths).unwrap().unwrap();
+        let lock = Lock {
+            host: host.as_ref(),
+            root,
+            id: &id,
+        };
+        let owner = || lock.owner(&host.staged().unwrap().unwrap()).unwrap();
+        stage(false);
+        assert_eq!(owner(), Owner::Nobody);
+        stage(true);
+        assert_eq!(lock.take().unwrap(), Owner::Others);
+        assert_eq!(owner(), Owner::Others);
+        stage(false);
+        assert_eq!(lock.take().unwrap(), Owner::Us);
+        assert_eq!(owner(), Owner::Us);
     }
 }

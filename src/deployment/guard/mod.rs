@@ -21,7 +21,7 @@ use self::{
     last_veto::remember,
     lock::{Lock, Owner},
 };
-use super::host::{Backend, Deployment, Host, HostError, HostPaths};
+use super::host::{Backend, Host, HostError, HostPaths, Staged};
 use crate::{
     config::Policy,
     error::{Doing, PathError},
@@ -48,7 +48,7 @@ pub struct Guard<'a> {
 }
 
 /// A staged deployment whose set is complete.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Ready {
     /// Which.
     pub deployment: DeploymentId,
@@ -56,9 +56,20 @@ pub struct Ready {
     pub synced: bool,
     /// Whether somebody else holds it back: then so it stays.
     pub held_by_others: bool,
+    /// Why the last veto could not be forgotten.
+    pub not_noted: Option<PathError>,
 }
 
-/// What a shutdown would go to, and how it stands.
+/// What a shutdown would go to.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// How each stands.
+    pub verdicts: Vec<Verdict>,
+    /// Why [`LastVeto`] does not say so.
+    pub not_noted: Option<PathError>,
+}
+
+/// A deployment that a shutdown would go to, and how it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Which.
@@ -108,12 +119,13 @@ impl Guard<'_> {
         mut sync: impl FnMut(&DeploymentId) -> Result<(), E>,
     ) -> Result<Option<Ready>, E> {
         loop {
-            let Some(staged) = self.staged()? else {
+            let Some(staged) = self.host.staged().map_err(GuardError::from)? else {
                 return Ok(None);
             };
-            let done = self.stage_one(&staged, &mut sync);
+            let done = self.stage_one(&staged.id, &mut sync);
             // Nobody is told of changes while this runs: so it looks itself.
-            if self.staged()?.is_none_or(|now| now.id == staged.id) {
+            let now = self.host.staged().map_err(GuardError::from)?;
+            if now.is_none_or(|now| now.id == staged.id) {
                 return done.map(Some);
             }
         }
@@ -121,33 +133,61 @@ impl Guard<'_> {
 
     fn stage_one<E: From<GuardError>>(
         &self,
-        staged: &Deployment,
+        id: &DeploymentId,
         sync: &mut impl FnMut(&DeploymentId) -> Result<(), E>,
     ) -> Result<Ready, E> {
-        let id = &staged.id;
-        let lock = self.lock(id);
-        let mut owner = lock.owner(staged)?;
         let lacks = || lack(self.host, &self.paths.repo, id);
         let incomplete = lacks().is_some();
         if incomplete {
-            if self.policy == Policy::Veto && owner == Owner::Nobody {
-                owner = lock.take()?;
-            }
+            self.hold(id)?;
             sync(id)?;
             if let Some(lack) = lacks() {
                 let deployment = id.clone();
                 return Err(GuardError::Incomplete { deployment, lack }.into());
             }
         }
+        let lock = self.lock(id);
+        let owner = match self.still_staged(id)? {
+            Some(staged) => lock.owner(&staged)?,
+            None => Owner::Nobody,
+        };
         if owner == Owner::Us {
             lock.release()?;
         }
-        clear_last_veto(self.paths).map_err(GuardError::from)?;
         Ok(Ready {
             deployment: id.clone(),
             synced: incomplete,
             held_by_others: owner == Owner::Others,
+            not_noted: clear_last_veto(self.paths).err(),
         })
+    }
+
+    /// Holds `id` back, unless somebody does or the policy lets it; says whether
+    /// it is staged yet.
+    ///
+    /// For each moment of a sync: ostree unlinks the lock of the deployment
+    /// before only after it has staged the new one, which looks locked until
+    /// then.
+    ///
+    /// # Errors
+    /// [`GuardError`]
+    pub fn hold(&self, id: &DeploymentId) -> Result<bool, GuardError> {
+        let Some(staged) = self.still_staged(id)? else {
+            return Ok(false);
+        };
+        let lock = self.lock(id);
+        if self.policy == Policy::Veto && lock.owner(&staged)? == Owner::Nobody {
+            match lock.take() {
+                Err(GuardError::Host(HostError::NotStaged(_))) => return Ok(false),
+                taken => taken?,
+            };
+        }
+        Ok(true)
+    }
+
+    fn still_staged(&self, id: &DeploymentId) -> Result<Option<Staged>, GuardError> {
+        let staged = self.host.staged()?;
+        Ok(staged.filter(|staged| staged.id == *id))
     }
 
     /// Judges what this shutdown goes to: the staged deployment, and what a
@@ -156,44 +196,48 @@ impl Guard<'_> {
     /// written to [`LastVeto`].
     ///
     /// A staged deployment is locked before it is checked, so that a check
-    /// that is killed has held it back.
+    /// that is killed has held it back. What cannot be written down is held
+    /// back, or let go, all the same.
     ///
     /// # Errors
     /// [`GuardError`]. What was locked stays so.
-    pub fn veto(&self) -> Result<Vec<Verdict>, GuardError> {
-        let deployments = self.host.deployments()?;
-        let mut verdicts = Vec::new();
-        if let Some(staged) = deployments.iter().find(|one| one.staged) {
-            verdicts.extend(self.veto_staged(staged, &deployments)?);
+    pub fn veto(&self) -> Result<Judgement, GuardError> {
+        let mut judgement = Judgement::default();
+        let Judgement {
+            verdicts,
+            not_noted,
+        } = &mut judgement;
+        if let Some(staged) = self.host.staged()? {
+            verdicts.extend(self.veto_staged(&staged, not_noted)?);
         }
-        if let Some(target) = deployments.iter().find(|one| one.soft_reboot_target) {
+        if let Some(target) = self.host.soft_reboot_target()? {
             let known = verdicts
                 .iter()
-                .find(|verdict: &&Verdict| verdict.deployment == target.id);
+                .find(|verdict: &&Verdict| verdict.deployment == target);
             let lack = match known {
                 Some(verdict) => verdict.lack.clone(),
-                None => lack(self.host, &self.paths.repo, &target.id),
+                None => lack(self.host, &self.paths.repo, &target),
             };
             let vetoed = lack.is_some() && self.policy == Policy::Veto;
             if let Some(lack) = lack.as_ref().filter(|_| vetoed) {
-                self.take_back_soft_reboot(&target.id)?;
-                remember(self, &target.id, &deployments, lack)?;
+                self.take_back_soft_reboot(&target)?;
+                *not_noted = remember(self, &target, lack).err();
             }
-            verdicts.retain(|verdict| verdict.deployment != target.id);
+            verdicts.retain(|verdict| verdict.deployment != target);
             verdicts.push(Verdict {
-                deployment: target.id.clone(),
+                deployment: target,
                 lack,
                 vetoed,
             });
         }
-        Ok(verdicts)
+        Ok(judgement)
     }
 
     /// `None` where others hold it back: it comes with no reboot.
     fn veto_staged(
         &self,
-        staged: &Deployment,
-        all: &[Deployment],
+        staged: &Staged,
+        not_noted: &mut Option<PathError>,
     ) -> Result<Option<Verdict>, GuardError> {
         let id = &staged.id;
         let lock = self.lock(id);
@@ -205,15 +249,17 @@ impl Guard<'_> {
             if owner == Owner::Nobody {
                 owner = lock.take()?;
             }
-            remember(self, id, all, &Lack::unchecked())?;
+            *not_noted = remember(self, id, &Lack::unchecked()).err();
         }
         let lack = lack(self.host, &self.paths.repo, id);
         match &lack {
-            Some(lack) if self.policy == Policy::Veto => remember(self, id, all, lack)?,
+            Some(lack) if self.policy == Policy::Veto => {
+                *not_noted = remember(self, id, lack).err();
+            }
             // What the guard still held when it was stopped, too.
             _ if owner == Owner::Us => {
                 lock.release()?;
-                clear_last_veto(self.paths)?;
+                *not_noted = clear_last_veto(self.paths).err();
             }
             _ => {}
         }
@@ -242,11 +288,6 @@ impl Guard<'_> {
             remove_if_there(&note)?;
         }
         Ok(())
-    }
-
-    fn staged(&self) -> Result<Option<Deployment>, GuardError> {
-        let deployments = self.host.deployments()?;
-        Ok(deployments.into_iter().find(|one| one.staged))
     }
 
     fn lock<'a>(&'a self, id: &'a DeploymentId) -> Lock<'a> {

@@ -100,18 +100,26 @@ impl Folder {
             .collect()
     }
 
+    /// As [`Folder::names`], without those that are not UTF-8.
+    pub(super) fn utf8_names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, HostError> {
+        let names = sys::read_dir_names_in_root(self.0.as_fd(), path.as_ref())
+            .map_err(|error| self.failed(error))?;
+        let names = names.unwrap_or_default().into_iter();
+        Ok(names.filter_map(|name| name.into_string().ok()).collect())
+    }
+
     /// The directory at `path`, where there is one.
     pub(super) fn dir(&self, path: impl AsRef<Path>) -> Result<Option<Self>, HostError> {
         found(self.0.open_dir(path).map(Self))
     }
 
-    /// Creates an empty file, unless it is there.
-    pub(super) fn create_file(&self, path: impl AsRef<Path>) -> Result<(), HostError> {
+    /// Creates an empty file, unless it is there; says whether it did.
+    pub(super) fn create_file(&self, path: impl AsRef<Path>) -> Result<bool, HostError> {
         let path = path.as_ref();
         let (folder, name) = self.parent(path)?;
         match sys::create_file_at(folder.fd(), name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            created => created.map_err(|error| folder.failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            created => created.map(|()| true).map_err(|error| folder.failed(error)),
         }
     }
 
@@ -142,11 +150,11 @@ impl Folder {
         done
     }
 
-    /// Removes a file, where it is there.
-    pub(super) fn remove_file(&self, path: impl AsRef<Path>) -> Result<(), HostError> {
+    /// Removes a file, where it is there; says whether it did.
+    pub(super) fn remove_file(&self, path: impl AsRef<Path>) -> Result<bool, HostError> {
         let (folder, name) = self.parent(path.as_ref())?;
         let removed = sys::remove_at(folder.fd(), name);
-        removed.map(drop).map_err(|error| folder.failed(error))
+        removed.map_err(|error| folder.failed(error))
     }
 
     /// The folder a file is in, and its name there.

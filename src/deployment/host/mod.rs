@@ -58,7 +58,20 @@ pub struct Deployment {
     pub finalization_locked: bool,
 }
 
+/// The staged deployment, as far as what stages it tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Its id.
+    pub id: DeploymentId,
+    /// Whether it is held back from becoming the next boot.
+    pub finalization_locked: bool,
+}
+
 /// The deployments of a host.
+///
+/// Garbage collection needs all of them, or none. A boot and the guard need
+/// one, and take it from the method that reads of no other: whatever lies
+/// broken elsewhere stops neither.
 pub trait Host: Debug {
     /// What makes them.
     fn backend(&self) -> Backend;
@@ -71,6 +84,24 @@ pub trait Host: Debug {
     /// takes what is not listed.
     fn deployments(&self) -> Result<Vec<Deployment>, HostError>;
 
+    /// What runs now.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn booted(&self) -> Result<Option<DeploymentId>, HostError>;
+
+    /// What is prepared to be the next boot.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn staged(&self) -> Result<Option<Staged>, HostError>;
+
+    /// What a soft reboot would go to.
+    ///
+    /// # Errors
+    /// What tells it is there and cannot be understood.
+    fn soft_reboot_target(&self) -> Result<Option<DeploymentId>, HostError>;
+
     /// Opens a deployment's root file tree, of a staged one too.
     ///
     /// # Errors
@@ -78,11 +109,12 @@ pub trait Host: Debug {
     fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError>;
 
     /// Holds the staged deployment back from becoming the next boot, or lets it.
-    /// Changes nothing where `id` is not the staged one any more.
+    /// Says whether that changed anything; nothing does where `id` is not the
+    /// staged one any more.
     ///
     /// # Errors
     /// [`HostError::NotStaged`], or the file could not be changed.
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError>;
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError>;
 
     /// Whether an id has the form of this host's own: all others are given by hand.
     fn is_own(&self, id: &DeploymentId) -> bool;

@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Backend, Deployment, Host, HostError, HostPaths,
+    Backend, Deployment, Host, HostError, HostPaths, Staged,
     boot_menu::{BootItem, boot_menu},
     folder::Folder,
 };
@@ -32,6 +32,7 @@ use crate::{
 
 const STAGED: &str = "run/composefs/staged-deployment";
 const STATE: &str = "state/deploy";
+const NEXT_ROOT: &str = "/run/nextroot";
 const MOUNTS: &str = "proc/self/mountinfo";
 const CMDLINE: &str = "proc/cmdline";
 
@@ -50,7 +51,7 @@ pub(super) struct ComposefsHost {
 }
 
 /// The staged file, and all that it says.
-struct Staged {
+struct StagedFile {
     id: DeploymentId,
     locked: bool,
     json: serde_json::Map<String, Value>,
@@ -103,7 +104,7 @@ impl ComposefsHost {
         Ok(digest.and_then(deployment_id))
     }
 
-    fn staged(&self) -> Result<Option<Staged>, HostError> {
+    fn staged_file(&self) -> Result<Option<StagedFile>, HostError> {
         let Some(text) = self.root.text(STAGED, MAX_STAGED)? else {
             return Ok(None);
         };
@@ -119,7 +120,7 @@ impl ComposefsHost {
             Some(Value::Bool(locked)) => *locked,
             Some(_) => return Err(broken("its finalization_locked is no boolean".into())),
         };
-        Ok(Some(Staged { id, locked, json }))
+        Ok(Some(StagedFile { id, locked, json }))
     }
 
     fn menu(&self) -> Result<Vec<BootItem>, HostError> {
@@ -154,9 +155,9 @@ impl Host for ComposefsHost {
     }
 
     fn deployments(&self) -> Result<Vec<Deployment>, HostError> {
-        let booted = self.mounted_at("/")?;
-        let next = self.mounted_at("/run/nextroot")?;
-        let staged = self.staged()?;
+        let booted = self.booted()?;
+        let next = self.soft_reboot_target()?;
+        let staged = self.staged_file()?;
         let with_state = self.with_state()?;
         let menu: Vec<DeploymentId> = self.menu()?.into_iter().map(|item| item.id).collect();
         let is_staged = |id: &DeploymentId| staged.as_ref().is_some_and(|staged| staged.id == *id);
@@ -189,10 +190,28 @@ impl Host for ComposefsHost {
         Ok(ids.into_iter().map(of).collect())
     }
 
+    fn booted(&self) -> Result<Option<DeploymentId>, HostError> {
+        self.mounted_at("/")
+    }
+
+    fn staged(&self) -> Result<Option<Staged>, HostError> {
+        Ok(self.staged_file()?.map(|staged| Staged {
+            id: staged.id,
+            finalization_locked: staged.locked,
+        }))
+    }
+
+    fn soft_reboot_target(&self) -> Result<Option<DeploymentId>, HostError> {
+        self.mounted_at(NEXT_ROOT)
+    }
+
     fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError> {
-        let known = self.deployments()?.iter().any(|known| known.id == *id);
-        let image: Option<ObjectId> = id.as_str().parse().ok().filter(|_| known);
-        let image = image.ok_or_else(|| HostError::Unknown(id.clone()))?;
+        let unknown = || HostError::Unknown(id.clone());
+        let image: ObjectId = id.as_str().parse().map_err(|_| unknown())?;
+        let has_state = self.sysroot.has(Path::new(STATE).join(id.as_str()))?;
+        if !has_state && !self.deployments()?.iter().any(|known| known.id == *id) {
+            return Err(unknown());
+        }
         let view = RepoView::open(&self.repo)?;
         let allow_missing_verity = self.allows_missing_verity(id)?;
         if !view.is_secure() {
@@ -217,11 +236,11 @@ impl Host for ComposefsHost {
         Ok(mount)
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError> {
-        let staged = self.staged()?.filter(|staged| staged.id == *id);
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
+        let staged = self.staged_file()?.filter(|staged| staged.id == *id);
         let mut staged = staged.ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.locked == locked {
-            return Ok(());
+            return Ok(false);
         }
         staged
             .json
@@ -229,9 +248,9 @@ impl Host for ComposefsHost {
         let text = Value::Object(staged.json).to_string();
         // Whoever staged another meanwhile has replaced the file: what is
         // renamed now must still be about this one.
-        let still = || Ok(self.staged()?.is_some_and(|staged| staged.id == *id));
+        let still = || Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id));
         if self.root.replace(STAGED, text.as_bytes(), still)? {
-            Ok(())
+            Ok(true)
         } else {
             Err(HostError::NotStaged(id.clone()))
         }

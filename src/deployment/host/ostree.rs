@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    Backend, Deployment, Host, HostError, HostPaths,
+    Backend, Deployment, Host, HostError, HostPaths, Staged,
     boot_entry::BootEntry,
     folder::{DirIdentity, Folder},
     gvariant::{Dict, NotVariant},
@@ -168,7 +168,7 @@ impl OstreeHost {
     }
 
     /// The staged deployment, and whether whoever staged it holds it back.
-    fn staged(&self) -> Result<Option<(Name, bool)>, HostError> {
+    fn staged_name(&self) -> Result<Option<(Name, bool)>, HostError> {
         let Some(bytes) = self.root.read(STAGED, MAX_BYTES)? else {
             return Ok(None);
         };
@@ -205,6 +205,33 @@ impl OstreeHost {
         }
     }
 
+    /// The deployment whose directory a file of ostree's names, looked for in
+    /// the directories alone. One that cannot be opened is not it.
+    fn backed(&self, file: &str) -> Result<Option<DeploymentId>, HostError> {
+        let Some(wanted) = self.backing(file)? else {
+            return Ok(None);
+        };
+        for stateroot in self.sysroot.utf8_names(DEPLOY)? {
+            let folders = self
+                .sysroot
+                .utf8_names(format!("{DEPLOY}/{stateroot}/deploy"));
+            let folders = folders.unwrap_or_default().into_iter();
+            for folder in folders.filter(|name| is_deploy_name(name)) {
+                let name = Name {
+                    stateroot: stateroot.clone(),
+                    folder,
+                };
+                let Ok(Some(dir)) = self.sysroot.dir(name.path()) else {
+                    continue;
+                };
+                if dir.identity()? == wanted {
+                    return Ok(Some(name.id(&self.sysroot)?));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn is_pinned(&self, name: &Name) -> Result<bool, HostError> {
         let path = format!("{}.origin", name.path().display());
         let Some(bytes) = self.sysroot.read(&path, MAX_BYTES)? else {
@@ -225,7 +252,7 @@ impl Host for OstreeHost {
     }
 
     fn deployments(&self) -> Result<Vec<Deployment>, HostError> {
-        let staged = self.staged()?;
+        let staged = self.staged_name()?;
         let (mut names, mut menu) = self.names()?;
         if let Some((staged, _)) = &staged {
             let in_menu = names[..menu].contains(staged);
@@ -263,6 +290,24 @@ impl Host for OstreeHost {
         Ok(deployments)
     }
 
+    fn booted(&self) -> Result<Option<DeploymentId>, HostError> {
+        self.backed(BOOTED)
+    }
+
+    fn staged(&self) -> Result<Option<Staged>, HostError> {
+        let Some((name, held)) = self.staged_name()? else {
+            return Ok(None);
+        };
+        Ok(Some(Staged {
+            id: name.id(&self.sysroot)?,
+            finalization_locked: held || self.root.has(LOCKED)?,
+        }))
+    }
+
+    fn soft_reboot_target(&self) -> Result<Option<DeploymentId>, HostError> {
+        self.backed(NEXT_ROOT)
+    }
+
     fn open_root(&self, id: &DeploymentId) -> Result<OwnedFd, HostError> {
         let unknown = || HostError::Unknown(id.clone());
         let name: Name = id.as_str().parse().map_err(|()| unknown())?;
@@ -270,19 +315,18 @@ impl Host for OstreeHost {
         Ok(dir.into_fd())
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<(), HostError> {
+    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
         let (staged, held) = self
-            .staged()?
+            .staged_name()?
             .ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.id(&self.sysroot)? != *id {
             return Err(HostError::NotStaged(id.clone()));
         }
-        if locked {
-            self.root.create_file(LOCKED)
-        } else if held {
-            Err(HostError::HeldByOwner(id.clone()))
-        } else {
-            self.root.remove_file(LOCKED)
+        match (locked, held) {
+            (true, true) => Ok(false),
+            (true, false) => self.root.create_file(LOCKED),
+            (false, true) => Err(HostError::HeldByOwner(id.clone())),
+            (false, false) => self.root.remove_file(LOCKED),
         }
     }
 

@@ -214,7 +214,19 @@ fn told(host: &dyn Host) -> Vec<(DeploymentId, String)> {
         let held: Vec<&str> = held.map(|(_, role)| *role).collect();
         (deployment.id, held.join(" "))
     };
-    host.deployments().unwrap().into_iter().map(roles).collect()
+    let all = host.deployments().unwrap();
+    // Each role that is told by itself is told the same.
+    let of = |has: fn(&Deployment) -> bool| all.iter().find(|one| has(one));
+    let id = |one: &Deployment| one.id.clone();
+    assert_eq!(host.booted().unwrap(), of(|one| one.booted).map(id));
+    let next = of(|one| one.soft_reboot_target).map(id);
+    assert_eq!(host.soft_reboot_target().unwrap(), next);
+    let staged = of(|one| one.staged).map(|one| Staged {
+        id: one.id.clone(),
+        finalization_locked: one.finalization_locked,
+    });
+    assert_eq!(host.staged().unwrap(), staged);
+    all.into_iter().map(roles).collect()
 }
 
 fn roles(of: &[(&DeploymentId, &str)]) -> Vec<(DeploymentId, String)> {
@@ -259,6 +271,43 @@ fn each_deployment_has_its_roles() {
 }
 
 #[test]
+fn what_is_broken_elsewhere_hides_neither_what_runs_nor_what_comes() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let odd = Path::new(OsStr::from_bytes(b"x\xff"));
+    for backend in BACKENDS {
+        let fake = FakeHost::new(backend);
+        let [a, b, c] = [1, 2, 3].map(|number| fake.deploy(number));
+        fake.menu(&[&a, &b]);
+        fake.boot(&a);
+        fake.soft_reboot_to(&a, &c);
+        fake.stage(&b, false);
+        match backend {
+            Backend::Ostree => {
+                let old = format!("sysroot/ostree/deploy/old/deploy/{}.0", hex(7, 32));
+                fs::create_dir_all(fake.path(&old)).unwrap();
+                fake.write(format!("{old}.origin"), "garbage");
+                fs::create_dir(fake.path("sysroot/ostree/deploy").join(odd)).unwrap();
+                let file = "sysroot/ostree/deploy/file/deploy";
+                fake.write(file, "");
+                fake.write("boot/loader/entries/ostree-9-old.conf", "title x\n");
+            }
+            Backend::Composefs => {
+                fs::create_dir_all(fake.path("sysroot/state/deploy").join(odd)).unwrap();
+            }
+        }
+        let host = fake.host();
+        assert!(host.deployments().is_err(), "{backend:?}");
+        assert_eq!(host.booted().unwrap(), Some(a));
+        assert_eq!(host.staged().unwrap().unwrap().id, b);
+        assert_eq!(host.soft_reboot_target().unwrap(), Some(c));
+        assert!(host.set_finalization_locked(&b, true).is_ok());
+        assert!(host.staged().unwrap().unwrap().finalization_locked);
+        let opened = host.open_root(&b).map(drop);
+        assert!(!matches!(opened, Err(HostError::Malformed { .. })));
+    }
+}
+
+#[test]
 fn without_a_boot_partition_nothing_is_lost() {
     for backend in BACKENDS {
         let fake = FakeHost::new(backend);
@@ -284,8 +333,11 @@ fn only_the_staged_deployment_is_locked() {
         };
         not_staged(&b, true);
         fake.stage(&b, false);
+        let mut before = false;
         for locked in [true, true, false, false, true] {
-            host.set_finalization_locked(&b, locked).unwrap();
+            let changed = host.set_finalization_locked(&b, locked).unwrap();
+            assert_eq!(changed, locked != before);
+            before = locked;
             let expected = if locked { "staged locked" } else { "staged" };
             assert_eq!(told(&*host)[0], (b.clone(), expected.to_owned()));
         }
@@ -374,7 +426,8 @@ fn a_staged_file_that_is_not_understood_is_an_error() {
             let host = fake.host();
             for failed in [
                 host.deployments().map(drop),
-                host.set_finalization_locked(&id, true),
+                host.staged().map(drop),
+                host.set_finalization_locked(&id, true).map(drop),
             ] {
                 let error = failed.expect_err(what);
                 let named = matches!(&error, HostError::Malformed { path, .. }
