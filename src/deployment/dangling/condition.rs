@@ -81,9 +81,16 @@ fn fix(users: &[Dangling]) -> String {
         ("podman image rm", ids(UserKind::Image)),
     ];
     let needed = commands.iter().filter(|(_, ids)| !ids.is_empty());
-    let texts: Vec<String> = needed
+    let mut texts: Vec<String> = needed
         .map(|(command, ids)| format!("{command} {}", ids.join(" ")))
         .collect();
+    // podman 5 removes no image by its ID that has several names.
+    let named = users
+        .iter()
+        .filter(|user| user.kind == UserKind::Image && user.names.len() > 1);
+    let untag = named.map(|user| format!("podman untag {}", short(&user.id)));
+    let last = texts.len().saturating_sub(1);
+    texts.splice(last..last, untag);
     texts.join(" && ")
 }
 
