@@ -15,6 +15,7 @@ use crate::{
         ExposeError, Exposed, Mounter, SinceBoot, exposed_at, lack, mount_empty, note_boot,
         store_label, umount as unmount,
     },
+    error::with_causes,
     repo::{DeploymentId, RepoError, RepoView},
 };
 
@@ -69,7 +70,13 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
     let shown = id.and_then(|id| show(global, &mounter, &id, target).map(|()| id));
     match shown {
         Ok(id) if at_boot => {
-            note_boot(&global.host_paths(), &id)?;
+            // No reason to show bootc's quadlets nothing.
+            if let Err(error) = note_boot(&global.host_paths(), &id) {
+                let text = with_causes(&error);
+                global
+                    .output()
+                    .warn(&format!("the last veto stays: {text}"));
+            }
             if config.boot.bootc_storage {
                 show_to_bootc(global, &mounter, &id)?;
             }
