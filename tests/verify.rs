@@ -109,6 +109,38 @@ fn a_missing_object_is_named_in_every_set_and_comes_back() {
     assert!(checked.is_clean(&["--deep"]));
 }
 
+/// Else a guard would try for ever, and hold its deployment back.
+#[test]
+fn a_sync_mends_whatever_verify_finds() {
+    let checked = Checked::new();
+    let repo = checked.host.path("repo");
+    let streams = || {
+        let names = fs::read_dir(repo.join("streams")).unwrap();
+        let names = names.map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_string_lossy().contains("boundstore-"))
+    };
+    let kinds = ["boundstore-image-v1-", "boundstore-layer-v1-"];
+    let of_kind = |kind: &str| streams().find(|path| path.to_string_lossy().contains(kind));
+    for kind in kinds {
+        let stream = of_kind(kind).unwrap();
+        fs::remove_file(&stream).unwrap();
+        assert!(!checked.is_clean(&[]), "{kind}");
+        checked.sync();
+        assert!(checked.is_clean(&["--deep"]), "{kind}");
+        // As a power cut leaves it.
+        let object = stream.canonicalize().unwrap();
+        fs::File::options()
+            .write(true)
+            .open(object)
+            .unwrap()
+            .set_len(10)
+            .unwrap();
+        assert!(!checked.is_clean(&[]), "{kind}");
+        checked.sync();
+        assert!(checked.is_clean(&["--deep"]), "{kind}");
+    }
+}
+
 /// Without fs-verity only reading finds what has changed.
 #[test]
 fn a_changed_object_is_found_by_reading() {

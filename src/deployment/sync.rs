@@ -33,6 +33,7 @@ use crate::{
     store_tree::{
         LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out_keeping,
     },
+    verify::verify,
 };
 
 /// Brings sets into a repository.
@@ -376,7 +377,7 @@ impl Syncer<'_> {
             && plans.iter().all(|plan| plan.missing.is_empty())
             && plans.iter().zip(&set.images).all(same)
             && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
-            && view.has_object(&set.set_image, Some(set.set_image_bytes))?;
+            && verify(view, Some(&[deployment.clone()]), false, &|_, _| {})?.is_healthy();
         Ok(whole.then_some(set))
     }
 
