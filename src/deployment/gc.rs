@@ -233,6 +233,11 @@ fn judge(inputs: &Inputs<'_>, reference: &Reference) -> (Reason, String) {
             let message = "it is not understood: of a later version, perhaps";
             (Reason::Unknown, message.into())
         }
+        // The exclusive lock is held: its writer is gone.
+        Purpose::Leftover => {
+            let message = "a writer was killed before it had replaced a ref by it";
+            (Reason::Abandoned, message.into())
+        }
         _ if !reference.is_whole => {
             let message = "it names nothing that is there, and with it every garbage collection \
                            of this repository fails";

@@ -143,6 +143,11 @@ fn a_set_stays_as_long_as_its_deployment() {
         of("host-c", "c"),
         of("host-v", "v"),
         of("by-hand", "d"),
+        reference(
+            "boundstore/deployments/.by-hand.4242.new",
+            Purpose::Leftover,
+            &SetRecord::stream_name(&set("e")),
+        ),
         reference("oci/x", Purpose::Foreign, "oci-x"),
         reference("boundstore/future/x", Purpose::Unknown, "x"),
     ];
@@ -151,7 +156,13 @@ fn a_set_stays_as_long_as_its_deployment() {
         vetoed,
         ..inputs(Some(&host), references)
     });
-    assert_eq!(named(&plan.goes), [("host-a", Reason::Gone)]);
+    assert_eq!(
+        named(&plan.goes),
+        [
+            ("host-a", Reason::Gone),
+            (".by-hand.4242.new", Reason::Abandoned)
+        ]
+    );
     assert_eq!(
         named(&plan.stays),
         [

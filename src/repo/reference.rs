@@ -49,6 +49,8 @@ pub enum Purpose {
     Mounted(BootId, ObjectId),
     /// `boundstore/partial/..`: a part of a set that is not published yet.
     Partial,
+    /// What a killed writer left beside a ref it was about to replace.
+    Leftover,
     /// Below `boundstore/`, but not understood: of a later version.
     Unknown,
     /// Somebody else's.
@@ -88,6 +90,9 @@ fn purpose(path: &Path) -> Purpose {
     };
     let known = || {
         let (folder, name) = ours.to_str()?.split_once('/')?;
+        if sys::is_temporary(name) {
+            return Some(Purpose::Leftover);
+        }
         match folder {
             "deployments" => Some(Purpose::Deployment(name.parse().ok()?)),
             "mounted" => {
@@ -206,6 +211,8 @@ mod tests {
         let expected = Purpose::Deployment("a.0".parse().unwrap());
         assert_eq!(of("boundstore/deployments/a.0"), expected);
         assert_eq!(of("boundstore/partial/00"), Purpose::Partial);
+        let left = "boundstore/deployments/.a.0.4242.new";
+        assert_eq!(of(left), Purpose::Leftover);
         for unknown in [
             "boundstore",
             "boundstore/x",

@@ -231,6 +231,7 @@ impl RepoView {
         let mut names: Vec<String> = sys::names_in(&self.dir, &refs_dir().join(folder))?
             .into_iter()
             .map(|name| name.to_string_lossy().into_owned())
+            .filter(|name| !sys::is_temporary(name))
             .collect();
         names.sort();
         Ok(names)

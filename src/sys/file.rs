@@ -114,7 +114,8 @@ pub fn rename_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathError
     fs::renameat(&dir, from, &dir, to).doing("rename to", to)
 }
 
-/// Creates a symlink below `dir`, atomically replacing what is there.
+/// Creates a symlink below `dir`, atomically replacing what is there. A kill
+/// on the way can leave `.NAME.PID.new` beside it, see [`is_temporary`].
 ///
 /// # Errors
 /// Whatever `symlinkat(2)` and `renameat(2)` say.
@@ -123,12 +124,19 @@ pub fn symlink_at(target: &str, dir: impl AsFd, path: &Path) -> Result<(), PathE
         Err(rustix::io::Errno::EXIST) => {}
         other => return other.doing("create symlink", path),
     }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = Path::new(&temporary);
-    remove_at(&dir, temporary)?;
-    fs::symlinkat(target, &dir, temporary).doing("create symlink", temporary)?;
-    rename_at(&dir, temporary, path)
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    remove_at(&dir, &temporary)?;
+    fs::symlinkat(target, &dir, &temporary).doing("create symlink", &temporary)?;
+    rename_at(&dir, &temporary, path)
+}
+
+/// Whether a file name is that of a symlink which [`symlink_at`] had not put in
+/// its place yet.
+pub fn is_temporary(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".new")
 }
 
 /// Reads a symlink below `dir`; `None` where there is nothing.
