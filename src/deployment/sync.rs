@@ -377,7 +377,13 @@ impl Syncer<'_> {
             && plans.iter().all(|plan| plan.missing.is_empty())
             && plans.iter().zip(&set.images).all(same)
             && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
-            && verify(view, Some(&[deployment.clone()]), false, &|_, _| {})?.is_healthy();
+            && verify(
+                view,
+                Some(std::slice::from_ref(deployment)),
+                false,
+                &|_, _| {},
+            )?
+            .is_healthy();
         Ok(whole.then_some(set))
     }
 
