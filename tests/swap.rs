@@ -111,6 +111,10 @@ fn a_set_replaces_the_empty_store() {
     let store = scratch.dir("store");
     boundstore.exits(1, &format!("mount --deployment none {}", store.display()));
     assert_eq!(mounts_below(&store).len(), 1);
+    for file in ["new", "overlay-images/images.lock"] {
+        let written = fs::write(store.join(file), "x").unwrap_err();
+        assert_eq!(written.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    }
     let root = scratch.dir("root");
     boundstore.ok(&format!("sync --deployment d --root {}", root.display()));
     boundstore.mount("d", &store);

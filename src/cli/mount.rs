@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     deployment::{
-        ExposeError, Exposed, Mounter, SinceBoot, exposed_at, lack, mount_empty, note_boot,
-        store_label, umount as unmount,
+        ExposeError, Mounter, SinceBoot, lack, note_boot, store_label, umount as unmount,
     },
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView},
@@ -54,8 +53,9 @@ pub(super) struct UmountArgs {
 
 pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> {
     let (config, broken) = global.config();
+    let since_boot = SinceBoot::of(&global.host_root);
     let mounter = Mounter {
-        run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
+        run_dir: since_boot.run_dir().to_owned(),
         allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
         context: store_label(),
     };
@@ -84,7 +84,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         Ok(_) => {}
         Err(failure) => {
             if !args.no_fallback {
-                stand_in(global, target);
+                stand_in(global, &mounter, target);
             }
             return Err(failure);
         }
@@ -107,7 +107,7 @@ fn show(
         Err(ExposeError::NoSet(_) | ExposeError::Repo(RepoError::Absent(_)))
             if binds_nothing(global, id)? =>
         {
-            return show_nothing(global, id, target);
+            return show_nothing(global, mounter, id, target);
         }
         mounted => mounted?,
     };
@@ -131,11 +131,13 @@ fn show(
 }
 
 /// Shows that `id` binds no image: not those of another deployment either.
-fn show_nothing(global: &Global, id: &DeploymentId, target: &Path) -> Result<(), Failure> {
-    let already = exposed_at(target)? == Some(Exposed::Empty);
-    if !already {
-        mount_empty(target)?;
-    }
+fn show_nothing(
+    global: &Global,
+    mounter: &Mounter,
+    id: &DeploymentId,
+    target: &Path,
+) -> Result<(), Failure> {
+    let already = mounter.mount_empty(target)?;
     let result = json!({
         "deployment": id, "target": target, "set_image": null, "images": 0, "already": already,
     });
@@ -173,22 +175,19 @@ fn show_to_bootc(global: &Global, mounter: &Mounter, id: &DeploymentId) -> Resul
     Ok(())
 }
 
-/// Puts the empty store where nothing of ours is: a host without any store at
-/// its configured place is a host whose podman fails.
-fn stand_in(global: &Global, target: &Path) {
+fn stand_in(global: &Global, mounter: &Mounter, target: &Path) {
     let output = global.output();
-    match exposed_at(target) {
-        Ok(Some(_)) => output.warn("what was mounted there stays"),
-        _ => match mount_empty(target) {
-            Ok(()) => output.warn("an empty store stands in, so that podman goes on working"),
-            Err(error) => output.warn(&format!("nor could an empty store be mounted: {error}")),
-        },
+    match mounter.stand_in(target) {
+        Ok(true) => output.warn("an empty store stands in, so that podman goes on working"),
+        Ok(false) => output.warn("what was mounted there stays"),
+        Err(error) => output.warn(&format!("nor could an empty store be mounted: {error}")),
     }
 }
 
 pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure> {
     let target = &args.target;
-    unmount(target, args.lazy)?;
+    let since_boot = SinceBoot::of(&global.host_root);
+    unmount(since_boot.run_dir(), target, args.lazy)?;
     let result = json!({ "target": target });
     let text = || format!("unmounted {}\n", target.display());
     global.output().result("umount", &result, text)?;

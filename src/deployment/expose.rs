@@ -129,7 +129,7 @@ impl Mounter {
         deployment: &DeploymentId,
         target: &Path,
     ) -> Result<Mounted, ExposeError> {
-        let _alone = self.alone()?;
+        let _alone = alone(&self.run_dir)?;
         loop {
             let set = view
                 .set(deployment)?
@@ -143,12 +143,35 @@ impl Mounter {
         }
     }
 
-    /// Two at once would each find the other's half-done swap.
-    fn alone(&self) -> Result<DirLock, ExposeError> {
-        let run_dir = &self.run_dir;
-        std::fs::create_dir_all(run_dir).doing("create", run_dir)?;
-        let lock = DirLock::exclusive(run_dir, LOCK_LIMIT)?;
-        lock.ok_or_else(|| ExposeError::Busy(run_dir.clone()))
+    /// Mounts the empty store at `target`, in place of what of ours is seen
+    /// there; says whether it was there already.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn mount_empty(&self, target: &Path) -> Result<bool, ExposeError> {
+        let _alone = alone(&self.run_dir)?;
+        let seen = exposed_at(target)?;
+        if seen == Some(Exposed::Empty) {
+            return Ok(true);
+        }
+        place_empty(target, seen.is_some())?;
+        Ok(false)
+    }
+
+    /// Mounts the empty store at `target` where nothing of ours is seen there,
+    /// and says whether it did: a host without any store at its configured
+    /// place is a host whose podman fails.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn stand_in(&self, target: &Path) -> Result<bool, ExposeError> {
+        // Also where /run cannot be written, or another mount hangs.
+        let _alone = alone(&self.run_dir).ok();
+        if exposed_at(target)?.is_some() {
+            return Ok(false);
+        }
+        place_empty(target, false)?;
+        Ok(true)
     }
 
     /// Mounts this set of the deployment; nothing where it has another by now.
@@ -218,6 +241,13 @@ impl Mounter {
     }
 }
 
+/// Two at once would each find the other's half-done swap.
+fn alone(run_dir: &Path) -> Result<DirLock, ExposeError> {
+    std::fs::create_dir_all(run_dir).doing("create", run_dir)?;
+    let lock = DirLock::exclusive(run_dir, LOCK_LIMIT)?;
+    lock.ok_or_else(|| ExposeError::Busy(run_dir.to_owned()))
+}
+
 /// Shows a mount at `target`. One of ours that is seen there is uncovered from
 /// above, never taken away first: the new one goes in beneath it where the
 /// kernel can (Linux 6.5), else on top, and then the old one stays below.
@@ -227,6 +257,14 @@ fn place(mount: &OwnedFd, target: &Path, replaces_ours: bool) -> Result<(), Moun
         return sys::unmount(target, Unmount::Lazy);
     }
     sys::attach(mount, target)
+}
+
+fn place_empty(target: &Path, replaces_ours: bool) -> Result<(), ExposeError> {
+    if !target.is_dir() {
+        return Err(ExposeError::NoDirectory(target.to_owned()));
+    }
+    let mount = sys::mount_tmpfs(EMPTY, fill_empty)?;
+    Ok(place(&mount, target, replaces_ours)?)
 }
 
 /// Reads what podman reads first, and the head of one object: a kernel that
@@ -299,35 +337,28 @@ pub const EMPTY_STORE: [&str; 4] = [
     "vfs-layers/layers.lock",
 ];
 
-/// Mounts the empty, valid store at `target`, in place of what of ours is seen
-/// there: needs no repository, no EROFS and no fs-verity, and keeps podman
-/// working where a set cannot be mounted.
-///
-/// # Errors
-/// Whatever the kernel says.
-pub fn mount_empty(target: &Path) -> Result<(), ExposeError> {
-    if !target.is_dir() {
-        return Err(ExposeError::NoDirectory(target.to_owned()));
-    }
-    let mount = sys::mount_empty_tmpfs(EMPTY)?;
-    sys::create_dir_all_at(&mount, "overlay/l")?;
+/// Fills the empty, valid store: it needs no repository, no EROFS and no
+/// fs-verity, and keeps podman working where a set cannot be mounted.
+fn fill_empty(mount: &OwnedFd) -> Result<(), PathError> {
+    sys::create_dir_all_at(mount, "overlay/l")?;
     for file in EMPTY_STORE {
         let path = Path::new(file);
         if let Some(folder) = path.parent() {
-            sys::create_dir_all_at(&mount, folder)?;
+            sys::create_dir_all_at(mount, folder)?;
         }
-        sys::create_file_at(&mount, path)?;
+        sys::create_file_at(mount, path)?;
     }
-    place(&mount, target, exposed_at(target)?.is_some())?;
-    Ok(sys::make_read_only(target)?)
+    Ok(())
 }
 
-/// Unmounts all of ours that is at `target`.
+/// Unmounts all of ours that is at `target`, while nobody mounts: `run_dir` is
+/// that of [`Mounter`].
 ///
 /// # Errors
 /// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
 /// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
-pub fn umount(target: &Path, lazy: bool) -> Result<(), ExposeError> {
+pub fn umount(run_dir: &Path, target: &Path, lazy: bool) -> Result<(), ExposeError> {
+    let _alone = alone(run_dir)?;
     let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
     let mut found = false;
     while exposed_at(target)?.is_some() {

@@ -18,8 +18,8 @@ pub use file::{
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
 pub use mount::{
-    MountError, Overlay, Unmount, attach, attach_beneath, make_read_only, mount_empty_tmpfs,
-    mount_erofs, mount_overlay, unmount,
+    MountError, Overlay, Unmount, attach, attach_beneath, mount_erofs, mount_overlay, mount_tmpfs,
+    unmount,
 };
 pub use mount_table::{
     MountEntry, mount_id, mount_table, mount_table_of, parse_mount_table, top_mount,

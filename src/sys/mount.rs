@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+        fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
     },
 };
 
@@ -94,7 +94,7 @@ impl Context {
         self.step(format!("option {key}"), fsconfig_set_flag(&self.fd, key))
     }
 
-    fn mount(self, attributes: MountAttrFlags) -> Result<OwnedFd, MountError> {
+    fn mount(&self, attributes: MountAttrFlags) -> Result<OwnedFd, MountError> {
         self.step("creating it", fsconfig_create(&self.fd))?;
         let mounted = fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attributes);
         self.step("fsmount", mounted)
@@ -254,16 +254,23 @@ fn try_overlay(overlay: &Overlay<'_>, layers: &Layers<'_>) -> Result<OwnedFd, Mo
     context.mount(MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 
-/// Makes an empty, writable, detached tmpfs.
+/// Makes a small detached tmpfs, which `fill` fills, and then makes it read-only.
 ///
 /// # Errors
-/// The step that failed and what the kernel said.
-pub fn mount_empty_tmpfs(source: &str) -> Result<OwnedFd, MountError> {
+/// Those of `fill`; the step that failed and what the kernel said.
+pub fn mount_tmpfs(
+    source: &str,
+    fill: impl FnOnce(&OwnedFd) -> Result<(), PathError>,
+) -> Result<OwnedFd, MountError> {
     let context = Context::open("tmpfs")?;
     context.set("source", source)?;
     context.set("mode", "0755")?;
     context.set("size", "1m")?;
-    context.mount(MountAttrFlags::empty())
+    let mount = context.mount(MountAttrFlags::empty())?;
+    fill(&mount)?;
+    context.flag("ro")?;
+    context.step("making it read-only", fsconfig_reconfigure(&context.fd))?;
+    Ok(mount)
 }
 
 /// Attaches a detached mount at `target`.
@@ -284,15 +291,6 @@ pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
 pub fn attach_beneath(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount beneath", target)?)
-}
-
-/// Makes the mount that is seen at `target` read-only.
-///
-/// # Errors
-/// Whatever the kernel says.
-pub fn make_read_only(target: &Path) -> Result<(), MountError> {
-    let flags = rustix::mount::MountFlags::RDONLY | rustix::mount::MountFlags::BIND;
-    Ok(rustix::mount::mount_remount(target, flags, c"").doing("make read-only", target)?)
 }
 
 /// How to unmount.
