@@ -92,6 +92,10 @@ fn human_deployment(deployment: &DeploymentStatus) -> String {
             let (name, digest) = (&image.name, &image.manifest_digest);
             text += &format!("  {name}  {digest}  {}\n", bytes(image.bytes));
         }
+        for image in &set.kept {
+            let (name, digest) = (&image.name, &image.manifest_digest);
+            text += &format!("  kept for its users: {digest}, once {name}\n");
+        }
     }
     if let Some(error) = &deployment.last_error {
         text += &format!("  the last sync failed: {error}\n");
