@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootable::{Backend, Bootable, is_mounted, judge};
+use bootable::{Backend, Bootable, assert_valid, is_mounted, judge};
 use common::{image::Image, ready, registry::Registry};
 use layout::{LayerBlob, Layout, content, tar};
 use serde_json::{Value, json};
@@ -92,10 +92,7 @@ impl Case {
     fn last_veto(&self) -> Option<Value> {
         let text = fs::read(self.host.path("root/var/lib/boundstore/last-veto.json")).ok()?;
         let veto = serde_json::from_slice(&text).unwrap();
-        let schema = include_str!("../schemas/last-veto.v1.json");
-        let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
-        let errors: Vec<String> = schema.iter_errors(&veto).map(|e| e.to_string()).collect();
-        assert!(errors.is_empty(), "{veto}: {errors:?}");
+        assert_valid("last-veto", &veto);
         Some(veto)
     }
 

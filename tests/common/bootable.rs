@@ -316,7 +316,23 @@ pub fn judge(code: i32, args: &str, output: &Output) -> (Value, String) {
     assert_eq!(found, Some(code), "{args}\n{stdout}{stderr}");
     assert!(!stderr.contains("panicked"), "{stderr}");
     let document = serde_json::from_str(&stdout).unwrap_or(Value::Null);
+    if let Some(verb) = args.strip_prefix("guard ").filter(|_| document.is_object()) {
+        assert_valid(&format!("guard-{verb}"), &document);
+    }
     (document, stderr)
+}
+
+/// Against the schema of this name.
+#[track_caller]
+pub fn assert_valid(name: &str, document: &Value) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{name}.v1.json"));
+    let schema = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let errors: Vec<String> = schema
+        .iter_errors(document)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{document}: {errors:?}");
 }
 
 const ACCEPT: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
