@@ -6,6 +6,7 @@
 
 mod boot_entry;
 mod boot_menu;
+mod bootc;
 mod folder;
 mod gvariant;
 mod native;
@@ -18,6 +19,7 @@ use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
 use serde::Serialize;
 
 pub use self::{
+    bootc::{BootcStatus, NotBootcStatus},
     gvariant::NotVariant,
     ostree::{StagedFile, parse_staged},
 };
