@@ -1,7 +1,9 @@
 //! `boundstore sync`
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,12 +22,12 @@ use crate::{
     bound::{self, BoundImage, Scan},
     config::KeepLayers,
     deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
-    error::with_causes,
+    error::{Doing, with_causes},
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
     source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
-    sys,
+    sys::{self, ReadInRootError},
 };
 
 /// How long a podman that writes to its store is waited for.
@@ -101,11 +103,8 @@ struct Target {
     root: Option<Root>,
 }
 
-/// A root file tree, held open.
-struct Root {
-    path: PathBuf,
-    dir: OwnedFd,
-}
+/// A root file tree, held open; it may be mounted nowhere.
+struct Root(OwnedFd);
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
@@ -169,9 +168,7 @@ fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
             );
             return Err(Failure::new(Exit::Usage, message));
         };
-        let dir = sys::open_dir(path)?;
-        let path = path.clone();
-        let root = Some(Root { path, dir });
+        let root = Some(Root(sys::open_dir(path)?));
         return Ok(vec![Target {
             id: id.clone(),
             root,
@@ -182,21 +179,12 @@ fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
     let ids = args.deployment.ids_of(host)?;
     let of_host = |id: DeploymentId| {
         let root = match host.filter(|host| host.is_own(&id)) {
-            Some(host) => Some(Root::of(host.open_root(&id)?)),
+            Some(host) => Some(Root(host.open_root(&id)?)),
             None => None,
         };
         Ok(Target { id, root })
     };
     ids.into_iter().map(of_host).collect()
-}
-
-impl Root {
-    fn of(dir: OwnedFd) -> Self {
-        // It may be mounted nowhere; skopeo, too, finds its files by this path.
-        let path = format!("/proc/{}/fd/{}", std::process::id(), dir.as_raw_fd());
-        let path = path.into();
-        Self { path, dir }
-    }
 }
 
 /// Syncs, and lets `status` tell why it failed where the host has the deployment.
@@ -227,7 +215,9 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
     let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
-    let options = source_options(args, root, &spool_dir);
+    // Held until skopeo has read them.
+    let of_root = credentials_of(root)?;
+    let options = source_options(args, &of_root, &spool_dir);
     let sources = Sources::open(&args.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let observer = |event: SyncEvent<'_>| teller.tell(&event);
@@ -288,8 +278,26 @@ fn kept_for(
     }
 }
 
+/// The credentials in a root file tree. skopeo would follow its links into the
+/// running host's, so it is given what was read inside.
+fn credentials_of(root: Option<&Root>) -> Result<Vec<(File, PathBuf)>, Failure> {
+    const MAX_BYTES: u64 = 1 << 20;
+    let mut found = Vec::new();
+    let Some(Root(root)) = root else {
+        return Ok(found);
+    };
+    for file in ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"] {
+        match sys::read_in_root(root.as_fd(), Path::new(file), MAX_BYTES) {
+            Ok(bytes) => found.push(sys::memory_file(&bytes).doing("copy", file)?),
+            Err(ReadInRootError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::new(Exit::Failed, error)),
+        }
+    }
+    Ok(found)
+}
+
 /// What the library is told of this host: it reads no environment itself.
-fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceOptions {
+fn source_options(args: &Args, of_root: &[(File, PathBuf)], spool_dir: &Path) -> SourceOptions {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let policy_paths = match &args.policy {
         Some(policy) => vec![policy.clone()],
@@ -300,9 +308,7 @@ fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceO
             .collect(),
     };
     // The target's credentials, then the running host's, as bootc looks for them.
-    let of_root = root.iter().flat_map(|root| {
-        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.path.join(file))
-    });
+    let of_root = of_root.iter().map(|(_, path)| path.clone());
     let of_host = [
         "/run/ostree/auth.json",
         "/etc/ostree/auth.json",
@@ -335,7 +341,7 @@ fn default_spool() -> PathBuf {
 
 fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wanted>, Failure> {
     let scan = match root {
-        Some(root) => bound::scan(root.dir.as_fd())?,
+        Some(Root(root)) => bound::scan(root.as_fd())?,
         None => Scan::default(),
     };
     let scan = scan.with_command_line(&args.images)?;

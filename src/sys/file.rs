@@ -5,14 +5,14 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{self, AtFlags, Mode, OFlags};
+use rustix::fs::{self, AtFlags, MemfdFlags, Mode, OFlags, memfd_create};
 
 use crate::error::{Doing, PathError};
 
@@ -206,7 +206,6 @@ pub fn trusted_owner(file: &File, size: u64) -> io::Result<bool> {
 
 /// The name of an open file that works where a path is asked for.
 pub(super) fn proc_path(fd: &impl AsFd) -> String {
-    use std::os::fd::AsRawFd;
     let fd: BorrowedFd<'_> = fd.as_fd();
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -299,4 +298,17 @@ pub fn write_file_at(dir: impl AsFd, path: &Path, bytes: &[u8]) -> Result<(), Pa
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+/// A file that lies in memory and has no name: a child of this process can
+/// open it by the path, as long as the file is held. Whatever kills this
+/// process leaves nothing of it behind.
+///
+/// # Errors
+/// The system's.
+pub fn memory_file(bytes: &[u8]) -> io::Result<(File, PathBuf)> {
+    let fd = memfd_create("boundstore", MemfdFlags::CLOEXEC)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+    Ok((file, path.into()))
 }

@@ -1,6 +1,8 @@
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -154,12 +156,9 @@ fn the_policy_is_asked_and_its_no_is_final() {
     }
 }
 
-#[test]
-fn credentials_come_from_the_first_file_that_has_any() {
-    if !have(&["skopeo", "docker-registry", "htpasswd"]) {
-        return;
-    }
-    let bench = Bench::new();
+/// A registry that wants a login, with one image; its reference, and an
+/// auth.json for a login.
+fn behind_a_login(bench: &Bench) -> (TestRegistry, String, impl Fn(&str) -> String) {
     let users = run("htpasswd", &["-Bbn", "user", "secret"]);
     fs::write(bench.path("users"), users).unwrap();
     let registry = TestRegistry::start(bench.dir.path(), Some(&bench.path("users")));
@@ -173,14 +172,21 @@ fn credentials_come_from_the_first_file_that_has_any() {
     let source = bench.oci("localhost/one:1");
     let creds = ["--dest-creds", "user:secret", &source, &target];
     run("skopeo", &[&args[..], &creds[..]].concat());
-
-    let auth = |login: &str| {
+    let address = registry.address.clone();
+    let auth = move |login: &str| {
         let login = data_encoding::BASE64.encode(login.as_bytes());
-        format!(
-            r#"{{"auths":{{"{}":{{"auth":"{login}"}}}}}}"#,
-            registry.address
-        )
+        format!(r#"{{"auths":{{"{address}":{{"auth":"{login}"}}}}}}"#)
     };
+    (registry, target, auth)
+}
+
+#[test]
+fn credentials_come_from_the_first_file_that_has_any() {
+    if !have(&["skopeo", "docker-registry", "htpasswd"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let (_registry, target, auth) = behind_a_login(&bench);
     for (name, content) in [
         ("empty", String::new()),
         ("none", "{}".into()),
@@ -216,6 +222,62 @@ fn credentials_come_from_the_first_file_that_has_any() {
         let error = resolve(own, files).unwrap_err();
         assert_eq!(error.failing(), Failing::Unauthorised, "{}", text(&error));
     }
+}
+
+/// Links of a deployment's root do not lead to the running host's credentials.
+#[test]
+fn a_roots_credentials_are_read_inside_it() {
+    if !have(&["skopeo", "docker-registry", "htpasswd"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let (registry, target, auth) = behind_a_login(&bench);
+    fs::write(bench.path("outside.json"), auth("user:secret")).unwrap();
+    fs::create_dir_all(bench.path("root/etc/ostree")).unwrap();
+    fs::write(bench.path("root/inside.json"), auth("user:secret")).unwrap();
+    let in_root = bench.path("root/etc/ostree/auth.json");
+    let sync = || {
+        let image = format!("{}={target}", registry.name("one:1"));
+        let policy = bench.text("accept.json");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_boundstore"));
+        command.args(["--repo", &bench.text("repo"), "sync", "--dry-run"]);
+        command.args(["--deployment", "d", "--no-tls-verify", "--retry-for", "0"]);
+        command.args(["--root", &bench.text("root"), "--policy", &policy]);
+        command
+            .args(["--image", &image])
+            .env("HOME", bench.path(""));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), said)
+    };
+    let link = |to: &Path| {
+        let _ = fs::remove_file(&in_root);
+        symlink(to, &in_root).unwrap();
+    };
+    link(Path::new("/inside.json"));
+    assert_eq!(sync(), (0, String::new()));
+    link(Path::new("../../../../inside.json"));
+    assert_eq!(sync(), (0, String::new()));
+    for outside in [
+        "/outside.json",
+        "../../../outside.json",
+        &bench.text("outside.json"),
+    ] {
+        link(Path::new(outside));
+        let (code, said) = sync();
+        assert_eq!(code, 1, "{outside}: {said}");
+        assert!(!said.contains("outside.json"), "{said}");
+    }
+    fs::remove_file(&in_root).unwrap();
+    run("mkfifo", &[in_root.to_str().unwrap()]);
+    let (code, said) = sync();
+    assert_eq!(code, 1);
+    assert!(said.contains("etc/ostree/auth.json is a fifo"), "{said}");
+    fs::remove_file(&in_root).unwrap();
+    fs::write(&in_root, vec![b' '; 2 << 20]).unwrap();
+    let (code, said) = sync();
+    assert_eq!(code, 1);
+    assert!(said.contains("etc/ostree/auth.json is larger"), "{said}");
 }
 
 #[test]
