@@ -90,7 +90,13 @@ impl Boot<'_> {
         let port = work.join("results");
         File::create(&port).with_context(|| format!("create {}", port.display()))?;
         let entry = match disks.iter().find(|disk| disk.boot_loader) {
-            Some(disk) => boot_loader::options(&disk.image).context("as the boot loader")?,
+            Some(disk) => {
+                let options = boot_loader::options(&disk.image).context("as the boot loader")?;
+                match self.kernel.source.requires_verity || options.contains("composefs=?") {
+                    true => options,
+                    false => options.replace("composefs=", "composefs=?"),
+                }
+            }
             None => String::new(),
         };
         let machine = Machine {

@@ -12,6 +12,9 @@ pub struct KernelSource {
     /// What there must be, with all it depends on; what the kernel has built
     /// in, or has not at all, is passed over.
     pub modules: &'static [&'static str],
+    /// Whether its overlay can require fs-verity. Else a host of composefs
+    /// boots only with `composefs=?..`, which its owner must write.
+    pub requires_verity: bool,
 }
 
 const CLOUD: &str = "linux-image-cloud-amd64";
@@ -30,7 +33,7 @@ const MODULES: &[&str] = &[
 /// Adding a kernel is one line.
 #[rustfmt::skip]
 pub const KERNELS: &[KernelSource] = &[
-    KernelSource { name: "6.1", suites: &["bookworm"], metapackage: CLOUD, modules: MODULES },
-    KernelSource { name: "6.12", suites: &["trixie"], metapackage: CLOUD, modules: MODULES },
-    KernelSource { name: "newest", suites: &["forky", "sid"], metapackage: CLOUD, modules: MODULES },
+    KernelSource { name: "6.1", suites: &["bookworm"], metapackage: CLOUD, modules: MODULES, requires_verity: false },
+    KernelSource { name: "6.12", suites: &["trixie"], metapackage: CLOUD, modules: MODULES, requires_verity: true },
+    KernelSource { name: "newest", suites: &["forky", "sid"], metapackage: CLOUD, modules: MODULES, requires_verity: true },
 ];

@@ -33,14 +33,34 @@ fn id_of(sysroot: &Path, version: u32) -> Result<String> {
 /// of their files, where it comes before what bootc tells them apart by.
 const OS_VERSION: &str = "14";
 
+const CHECKED: &str = "composefs=";
+/// For kernels that cannot check what is read.
+const UNCHECKED: &str = "composefs=?";
+
+/// Lets every entry boot such a kernel, where the first was told to.
+pub fn allow_unchecked(sysroot: &Path) -> Result<()> {
+    for file in fs::read_dir(sysroot.join(ENTRIES))? {
+        let path = file?.path();
+        let entry = fs::read_to_string(&path)?;
+        let entry = entry
+            .replace(UNCHECKED, CHECKED)
+            .replace(CHECKED, UNCHECKED);
+        fs::write(path, entry)?;
+    }
+    Ok(())
+}
+
 /// A boot entry, as bootc writes it for GRUB and systemd-boot. The booted
 /// deployment is second where another is to boot.
 fn entry(id: &str, second: bool) -> (String, String) {
     let kernel = format!("/boot/bootc_composefs-{id}");
+    // As what runs was told.
+    let unchecked = fs::read_to_string("/proc/cmdline").is_ok_and(|it| it.contains(UNCHECKED));
+    let argument = if unchecked { UNCHECKED } else { CHECKED };
     let (sort_key, priority) = if second { (1, 0) } else { (0, 1) };
     let text = format!(
         "title Debian GNU/Linux\nversion {OS_VERSION}\nsort-key bootc-debian-{sort_key}\n\
-         linux {kernel}/vmlinuz\ninitrd {kernel}/initrd\noptions rw composefs={id}\n"
+         linux {kernel}/vmlinuz\ninitrd {kernel}/initrd\noptions rw {argument}{id}\n"
     );
     (format!("bootc_debian-{OS_VERSION}-{priority}.conf"), text)
 }
