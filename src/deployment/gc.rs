@@ -78,6 +78,8 @@ pub struct Inputs<'h> {
     pub deployments: Vec<Deployment>,
     /// All refs of the repository.
     pub references: Vec<Reference>,
+    /// The streams of the sets that stay.
+    pub published: BTreeSet<String>,
     /// The deployment that the last shutdown held back: staged again, it is to
     /// fetch nothing twice.
     pub vetoed: Option<DeploymentId>,
@@ -115,16 +117,24 @@ impl<'h> Inputs<'h> {
         if host.is_some() && deployments.is_empty() {
             return Err(GcError::NoDeployment);
         }
-        Ok(Self {
+        let mut inputs = Self {
             deployments,
             host,
             references,
+            published: BTreeSet::new(),
             vetoed,
             mounted,
             boot: since_boot.boot()?,
             now: SystemTime::now(),
             owner,
-        })
+        };
+        let sets = inputs.references.iter().filter(|reference| {
+            matches!(reference.purpose, Purpose::Deployment(_))
+                && !judge(&inputs, reference).0.goes()
+        });
+        let sets = sets.map(|reference| &reference.stream);
+        inputs.published = view.streams()?.reach(sets)?.streams;
+        Ok(inputs)
     }
 }
 
@@ -158,6 +168,8 @@ pub enum Reason {
     EarlierBoot,
     /// Goes: no sync has gone on with it for [`UNFINISHED`].
     Abandoned,
+    /// Goes: a published set has what it kept for one.
+    Published,
     /// Goes: it names nothing that is there.
     Broken,
     /// Stays: the set of a deployment of the host.
@@ -178,7 +190,7 @@ impl Reason {
     fn goes(self) -> bool {
         matches!(
             self,
-            Self::Gone | Self::EarlierBoot | Self::Abandoned | Self::Broken
+            Self::Gone | Self::EarlierBoot | Self::Abandoned | Self::Published | Self::Broken
         )
     }
 }
@@ -265,6 +277,11 @@ fn judge(inputs: &Inputs<'_>, reference: &Reference) -> (Reason, String) {
         Purpose::Mounted(..) => {
             let message = "it was mounted in an earlier boot, and nothing reads it any more";
             (Reason::EarlierBoot, message.into())
+        }
+        // Its sync was killed before it had removed it, say.
+        Purpose::Partial if inputs.published.contains(&reference.stream) => {
+            let message = "a published set has what it kept for one";
+            (Reason::Published, message.into())
         }
         Purpose::Partial => {
             // A clock that was set back makes nothing old.

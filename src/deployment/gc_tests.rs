@@ -110,6 +110,7 @@ fn inputs(host: Option<&Fake>, references: Vec<Reference>) -> Inputs<'_> {
         host: host.map(|host| host as &dyn Host),
         deployments: host.map(|host| host.1.clone()).unwrap_or_default(),
         references,
+        published: BTreeSet::new(),
         vetoed: None,
         mounted: BTreeSet::new(),
         boot: BOOT.parse().unwrap(),
@@ -144,7 +145,7 @@ fn a_set_stays_as_long_as_its_deployment() {
         of("host-v", "v"),
         of("by-hand", "d"),
         reference(
-            "boundstore/deployments/.by-hand.4242.new",
+            "boundstore/deployments/by-hand~4242",
             Purpose::Leftover,
             &SetRecord::stream_name(&set("e")),
         ),
@@ -160,7 +161,7 @@ fn a_set_stays_as_long_as_its_deployment() {
         named(&plan.goes),
         [
             ("host-a", Reason::Gone),
-            (".by-hand.4242.new", Reason::Abandoned)
+            ("by-hand~4242", Reason::Abandoned)
         ]
     );
     assert_eq!(
@@ -221,8 +222,15 @@ fn what_is_unfinished_stays_for_a_week() {
         partial("old", UNFINISHED + second),
         later,
     ];
-    let plan = plan(&inputs(None, references));
-    assert_eq!(named(&plan.goes), [("old", Reason::Abandoned)]);
+    let mut inputs = inputs(None, references);
+    let published = partial("done", Duration::ZERO);
+    inputs.published.insert(published.stream.clone());
+    inputs.references.push(published);
+    let plan = plan(&inputs);
+    assert_eq!(
+        named(&plan.goes),
+        [("old", Reason::Abandoned), ("done", Reason::Published)]
+    );
     assert_eq!(
         named(&plan.stays),
         [("young", Reason::Unfinished), ("later", Reason::Unfinished)]
