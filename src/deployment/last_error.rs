@@ -11,7 +11,7 @@ use super::host::HostPaths;
 use crate::{
     error::{Doing, PathError},
     repo::DeploymentId,
-    sys::RootDir,
+    sys::{RootDir, failpoint::failpoint},
 };
 
 /// Gone with the reboot: a veto outlives that, with its own words.
@@ -37,6 +37,7 @@ pub fn note_sync(
     let folder = paths.root.join(FOLDER);
     fs::create_dir_all(&folder).doing("create directory", &folder)?;
     let new = path.with_extension("new");
+    failpoint!("write error").doing("write", &new)?;
     fs::write(&new, text).doing("write", &new)?;
     fs::rename(&new, &path).doing("rename to", &path)
 }

@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -25,7 +25,7 @@ use crate::{
     error::{Doing, PathError},
     name::ObjectId,
     repo::{BootId, DeploymentId, Repo, RepoError, RepoView},
-    sys,
+    sys::{self, failpoint::write_all},
 };
 
 /// Where this boot's state is.
@@ -96,7 +96,7 @@ pub(super) fn record(
     }
     let line = serde_json::to_string(&origin).map_err(io::Error::from);
     let line = line.doing("write", &path)? + "\n";
-    file.write_all(line.as_bytes()).doing("write", &path)
+    write_all!("write marker", &mut file, line.as_bytes()).doing("write", &path)
 }
 
 /// A line that cannot be read stands for any repository.

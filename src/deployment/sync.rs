@@ -180,13 +180,13 @@ pub enum SyncError {
 }
 
 /// One image and the places of its layers that the repository lacks.
-struct Plan {
-    found: Found,
-    missing: Vec<usize>,
+pub(super) struct Plan {
+    pub(super) found: Found,
+    pub(super) missing: Vec<usize>,
 }
 
 impl Plan {
-    fn image(&self) -> &ResolvedImage {
+    pub(super) fn image(&self) -> &ResolvedImage {
         &self.found.image
     }
 }
@@ -225,9 +225,10 @@ impl Syncer<'_> {
         if let Some(set) = self.unchanged(view, deployment, &plans, &kept)? {
             synced.set = Some(set);
             synced.unchanged = true;
+            self.release(&plans, None);
             return Ok(synced);
         }
-        let spool = self.fetch(&plans)?;
+        let spool = self.fetch(&plans, None)?;
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
         self.check_space(&repo, synced.bytes_fetched)?;
@@ -262,7 +263,7 @@ impl Syncer<'_> {
         synced.unchanged =
             before.is_some_and(|before| before.set_image == published.record.set_image);
         synced.set = Some(published.record);
-        self.release(&plans, spool.as_ref());
+        self.release(&plans, spool);
         Ok(synced)
     }
 
@@ -300,7 +301,11 @@ impl Syncer<'_> {
         }
     }
 
-    fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
+    pub(super) fn plan(
+        &self,
+        view: Option<&RepoView>,
+        wanted: &[Wanted],
+    ) -> Result<Vec<Plan>, SyncError> {
         let (sources, retry) = (self.sources, self.retry);
         let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
             let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
@@ -388,7 +393,12 @@ impl Syncer<'_> {
     }
 
     /// Brings what is only on the network to this machine; no lock is held.
-    fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
+    /// The spool, where one is open already, goes on.
+    pub(super) fn fetch(
+        &self,
+        plans: &[Plan],
+        spool: Option<Spool>,
+    ) -> Result<Option<Spool>, SyncError> {
         let mut blobs = HashSet::new();
         let mut fetches = Vec::new();
         for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
@@ -400,7 +410,7 @@ impl Syncer<'_> {
             }
         }
         let Some((first, _)) = fetches.first() else {
-            return Ok(None);
+            return Ok(spool);
         };
         let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
         let retry = self.retry;
@@ -408,7 +418,8 @@ impl Syncer<'_> {
             let heard = Heard::again(error, pause);
             self.hear(&first.image().name, None, &heard);
         };
-        let spool = retry.run(|| Spool::open(&self.spool_dir), again);
+        let open = || retry.run(|| Spool::open(&self.spool_dir), again);
+        let spool = spool.map_or_else(open, Ok);
         let spool = spool.map_err(|source| failed(first, source))?;
         let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
             let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
@@ -436,14 +447,23 @@ impl Syncer<'_> {
         });
     }
 
-    /// What is published need not stay in the spool. Blobs that cannot be
-    /// removed only take room: the next sync may use them.
-    fn release(&self, plans: &[Plan], spool: Option<&Spool>) {
-        for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
-            for layer in &plan.image().layers {
-                if let Some(Err(error)) = spool.map(|spool| spool.remove(&layer.blob_digest)) {
-                    (self.observer)(SyncEvent::Leftover(&error));
-                }
+    /// What is published need not stay in the spool, whether this sync has
+    /// fetched it or one that was killed. Blobs that cannot be removed only
+    /// take room: the next sync may use them.
+    pub(super) fn release(&self, plans: &[Plan], spool: Option<Spool>) {
+        let fetched: Vec<_> = plans
+            .iter()
+            .filter(|plan| plan.found.needs_fetch())
+            .collect();
+        if fetched.is_empty() {
+            return;
+        }
+        let Some(spool) = spool.or_else(|| Spool::left_at(&self.spool_dir)) else {
+            return;
+        };
+        for layer in fetched.iter().flat_map(|plan| &plan.image().layers) {
+            if let Err(error) = spool.remove(&layer.blob_digest) {
+                (self.observer)(SyncEvent::Leftover(&error));
             }
         }
     }
@@ -460,7 +480,7 @@ impl Syncer<'_> {
         })
     }
 
-    fn import(
+    pub(super) fn import(
         &self,
         repo: &Repo,
         plan: &Plan,
@@ -554,13 +574,13 @@ fn tally(plans: &[Plan]) -> Synced {
 
 /// The squashed trees of all chains of layers seen so far, each made once.
 #[derive(Default)]
-struct Chains {
+pub(super) struct Chains {
     by_layer: HashMap<LayerId, (RootfsChain, Arc<Directory>)>,
     dropped: Dropped,
 }
 
 impl Chains {
-    fn trees(
+    pub(super) fn trees(
         &mut self,
         view: &RepoView,
         name: &ImageName,
@@ -609,7 +629,7 @@ fn set_image_record(image: &ResolvedImage, layers: &[StoredLayer]) -> SetImageRe
     }
 }
 
-fn store_image(
+pub(super) fn store_image(
     image: &ResolvedImage,
     layers: &[StoredLayer],
     trees: Vec<Arc<Directory>>,

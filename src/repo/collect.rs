@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{Inner, Repo, RepoError, is_ours};
-use crate::{error::Doing, sys};
+use crate::{
+    error::Doing,
+    sys::{self, failpoint::failpoint},
+};
 
 /// A repository that nobody else uses: its exclusive lock is held.
 #[derive(Debug)]
@@ -66,6 +69,7 @@ impl Collector {
         let images = view.image_names()?;
         let others = streams.iter().filter(|name| !is_ours(name)).chain(&images);
         let others: Vec<&str> = others.map(String::as_str).collect();
+        failpoint!("collect").doing("collect objects of", self.0.path())?;
         let collected = match &self.0.inner {
             Inner::Sha256(inner) => inner.gc(&others),
             Inner::Sha512(inner) => inner.gc(&others),

@@ -26,6 +26,7 @@ mod verity;
 mod view;
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
     sync::Arc,
@@ -50,8 +51,9 @@ pub use self::{
     view::RepoView,
 };
 use crate::{
-    name::Algorithm,
-    sys::{self, DirLock},
+    error::Doing,
+    name::{Algorithm, ObjectId},
+    sys::{self, DirLock, failpoint::failpoint},
 };
 
 /// A composefs repository, open for writing under its shared lock.
@@ -131,6 +133,7 @@ impl Repo {
             sys::create_dir_all_at(&cwd, parent)?;
         }
         check_tmpfile(path)?;
+        failpoint!("create repository").doing("create", path)?;
         let created = match new.algorithm {
             Algorithm::Sha256 => Repository::<Sha256HashValue>::init_path(
                 &cwd,
@@ -157,6 +160,12 @@ impl Repo {
                 RepoError::Create { path, source }
             }
         })
+    }
+
+    /// Believes none of these objects, whatever their names say: each is
+    /// replaced when it is written again.
+    pub fn distrust(&mut self, objects: BTreeSet<ObjectId>) {
+        self.view.distrusted = objects;
     }
 
     /// The same repository, read without the lock.

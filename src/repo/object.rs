@@ -13,7 +13,10 @@ use super::{
 use crate::{
     error::{Doing, PathError},
     name::ObjectId,
-    sys,
+    sys::{
+        self,
+        failpoint::{failpoint, write_all},
+    },
 };
 
 /// Whether something had to be made.
@@ -85,7 +88,7 @@ impl Write for ObjectWriter<'_> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
+            write_all!("write object", file, bytes)?;
         } else if self.buffer.len() + bytes.len() <= BUFFERED {
             self.buffer.extend_from_slice(bytes);
         } else {
@@ -93,8 +96,8 @@ impl Write for ObjectWriter<'_> {
                 .repo
                 .tmpfile("objects".as_ref())
                 .map_err(io::Error::other)?;
-            file.write_all(&self.buffer)?;
-            file.write_all(bytes)?;
+            write_all!("write object", &mut file, &self.buffer)?;
+            write_all!("write object", &mut file, bytes)?;
             self.buffer = Vec::new();
             self.file = Some(file);
         }
@@ -122,6 +125,16 @@ impl ObjectWriter<'_> {
     }
 }
 
+/// A name beside an object's for the moment before it is renamed: that of an
+/// object which nothing refers to. Any gc takes what a kill leaves of it; at
+/// a name that could be no object's, the crate's gc would fail.
+fn temporary_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let own = format!("{:08x}", std::process::id());
+    let kept = name.len().saturating_sub(own.len());
+    path.with_file_name(format!("{}{own}", &name[..kept]))
+}
+
 fn is_wrong_type(error: &PathError) -> bool {
     // ELOOP: a symlink, which O_NOFOLLOW refuses. ENXIO: a socket or device.
     matches!(error.source.raw_os_error(), Some(40 | 6))
@@ -145,7 +158,7 @@ impl Repo {
             Some(file) => file,
             None => {
                 let mut file = self.tmpfile(folder)?;
-                file.write_all(buffer).doing("write", &path)?;
+                write_all!("write object", &mut file, buffer).doing("write", &path)?;
                 file
             }
         };
@@ -165,6 +178,9 @@ impl Repo {
             Err(error) => return Err(error.into()),
         };
         let view = &self.view;
+        if view.distrusted.contains(id) {
+            return Ok(false);
+        }
         if view.is_secure() {
             return Ok(match measure(view.algorithm(), &file) {
                 Ok(Verity::Digest(found)) => found == *id,
@@ -199,6 +215,7 @@ impl Repo {
                 what: format!("object {id}"),
                 source,
             };
+            failpoint!("seal").map_err(|error| sealed(error.into()))?;
             enable(self.view.algorithm(), &file).map_err(sealed)?;
             match measure(self.view.algorithm(), &file).map_err(sealed)? {
                 Verity::Digest(found) if found == *id => {}
@@ -214,9 +231,7 @@ impl Repo {
         match sys::link_tmpfile(&file, self.fd(), path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Not believed, or somebody wrote the same one meanwhile.
-                let mut name = path.as_os_str().to_owned();
-                name.push(format!(".{}.new", std::process::id()));
-                let temporary = PathBuf::from(&name);
+                let temporary = temporary_name(path);
                 sys::remove_at(self.fd(), &temporary)?;
                 sys::link_tmpfile(&file, self.fd(), &temporary)?;
                 sys::rename_at(self.fd(), &temporary, path)?;

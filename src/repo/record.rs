@@ -229,8 +229,11 @@ impl Repo {
     }
 
     /// What the set's pin covers needs no partial ref any more.
-    fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
-        for image in &set.images {
+    ///
+    /// # Errors
+    /// Whatever removing a ref says.
+    pub fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
+        for image in set.all_images() {
             self.remove_reference(&format!("partial/{}", image.manifest_digest.hex()))?;
             for layer in &image.layers {
                 self.remove_reference(&format!("partial/{}", layer.hex()))?;

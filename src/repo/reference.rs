@@ -211,7 +211,7 @@ mod tests {
         let expected = Purpose::Deployment("a.0".parse().unwrap());
         assert_eq!(of("boundstore/deployments/a.0"), expected);
         assert_eq!(of("boundstore/partial/00"), Purpose::Partial);
-        let left = "boundstore/deployments/.a.0.4242.new";
+        let left = "boundstore/deployments/a.0~4242";
         assert_eq!(of(left), Purpose::Leftover);
         for unknown in [
             "boundstore",

@@ -18,7 +18,7 @@ use super::{Inner, Repo, RepoError, RepoView, error::Upstream, verity::Convert, 
 use crate::{
     name::{Algorithm, DiffId, ObjectId},
     squash::tree::FileContent,
-    sys,
+    sys::{self, failpoint::failpoint},
 };
 
 /// `bndlayr1`, little endian: the content type of a layer stream.
@@ -172,6 +172,7 @@ impl Repo {
 }
 
 fn finish(any: AnyWriter, name: &str) -> Result<ObjectId, RepoError> {
+    failpoint!("write stream").map_err(|error| write_error(name)(error.into()))?;
     on_writer!(any, writer => Ok(writer.done().map_err(write_error(name))?.object_id()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +12,11 @@ use super::SourceError;
 use crate::{
     error::{Doing, PathError},
     name::{BlobDigest, Hasher},
-    sys::{DirLock, open_regular},
+    sys::{
+        DirLock,
+        failpoint::{failpoint, write_all},
+        open_regular,
+    },
 };
 
 /// A folder of blobs that were fetched and not yet published.
@@ -50,6 +54,12 @@ impl Spool {
             dir: dir.to_owned(),
             _lock: lock,
         })
+    }
+
+    /// The spool at `dir`, where anything was left in it and nobody uses it.
+    pub fn left_at(dir: &Path) -> Option<Self> {
+        fs::read_dir(dir).ok()?.next()?.ok()?;
+        Self::open(dir).ok()
     }
 
     /// Whether a file for the blob is there, of the right size.
@@ -105,6 +115,7 @@ impl Spool {
         let path = self.part_path(digest);
         // Never written through: what lies there may be a link.
         remove(&path)?;
+        failpoint!("create part").doing("create", &path)?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -131,6 +142,7 @@ impl Spool {
 }
 
 fn remove(path: &Path) -> Result<(), PathError> {
+    failpoint!("remove blob").doing("remove", path)?;
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("remove", path),
         _ => Ok(()),
@@ -155,7 +167,7 @@ impl Part {
             return Err(self.mismatch(format!("more than {} bytes", self.size), origin));
         }
         self.hasher.update(bytes);
-        self.file.write_all(bytes).doing("write", &self.path)?;
+        write_all!("write part", &mut self.file, bytes).doing("write", &self.path)?;
         Ok(())
     }
 
@@ -167,7 +179,9 @@ impl Part {
         if length != self.size || found != self.digest {
             return Err(self.mismatch(format!("{found} of {length} bytes"), origin));
         }
+        failpoint!("fsync part").doing("sync", &self.path)?;
         self.file.sync_data().doing("sync", &self.path)?;
+        failpoint!("rename part").doing("rename", &self.path)?;
         fs::rename(&self.path, &self.whole).doing("rename", &self.path)?;
         Ok(())
     }

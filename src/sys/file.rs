@@ -14,6 +14,7 @@ use std::{
 
 use rustix::fs::{self, AtFlags, MemfdFlags, Mode, OFlags, memfd_create};
 
+use super::failpoint::{failpoint, write_all};
 use crate::error::{Doing, PathError};
 
 /// Opens a directory.
@@ -68,6 +69,7 @@ pub fn link_tmpfile(
     dir: impl AsFd,
     path: impl AsRef<Path>,
 ) -> Result<(), PathError> {
+    failpoint!("link").doing("link", &path)?;
     fs::linkat(
         fs::CWD,
         proc_path(&file),
@@ -89,6 +91,7 @@ pub fn create_dir_all_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<(), P
 
 fn create_dirs(dir: BorrowedFd<'_>, path: &Path) -> Result<(), PathError> {
     let mode = Mode::from_raw_mode(0o755);
+    failpoint!("mkdir").doing("create directory", path)?;
     let make = || {
         fs::mkdirat(dir, path, mode)?;
         fs::chmodat(dir, path, mode, AtFlags::empty())
@@ -111,24 +114,26 @@ fn create_dirs(dir: BorrowedFd<'_>, path: &Path) -> Result<(), PathError> {
 /// # Errors
 /// Whatever `renameat(2)` says.
 pub fn rename_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathError> {
+    failpoint!("rename").doing("rename to", to)?;
     fs::renameat(&dir, from, &dir, to).doing("rename to", to)
 }
 
 /// Creates a symlink below `dir`, atomically replacing what is there. A kill
-/// on the way can leave `.NAME.PID.new` beside it, see [`is_temporary`].
+/// on the way can leave `NAME~PID` beside it, see [`is_temporary`].
 ///
 /// # Errors
 /// Whatever `symlinkat(2)` and `renameat(2)` say.
 pub fn symlink_at(target: &str, dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    failpoint!("symlink").doing("create symlink", path)?;
     match fs::symlinkat(target, &dir, path) {
         Err(rustix::io::Errno::EXIST) => {}
         other => return other.doing("create symlink", path),
     }
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.new", std::process::id()));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!("~{}", std::process::id()));
     let temporary = path.with_file_name(name);
     remove_at(&dir, &temporary)?;
+    failpoint!("symlink beside").doing("create symlink", &temporary)?;
     fs::symlinkat(target, &dir, &temporary).doing("create symlink", &temporary)?;
     rename_at(&dir, &temporary, path)
 }
@@ -136,7 +141,7 @@ pub fn symlink_at(target: &str, dir: impl AsFd, path: &Path) -> Result<(), PathE
 /// Whether a file name is that of a symlink which [`symlink_at`] had not put in
 /// its place yet.
 pub fn is_temporary(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".new")
+    name.contains('~')
 }
 
 /// Reads a symlink below `dir`; `None` where there is nothing.
@@ -156,6 +161,7 @@ pub fn read_link_at(dir: impl AsFd, path: &Path) -> Result<Option<OsString>, Pat
 /// # Errors
 /// Whatever `unlinkat(2)` says, but for `ENOENT`.
 pub fn remove_at(dir: impl AsFd, path: &Path) -> Result<bool, PathError> {
+    failpoint!("remove").doing("remove", path)?;
     match fs::unlinkat(dir, path, AtFlags::empty()) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::NOENT) => Ok(false),
@@ -168,6 +174,7 @@ pub fn remove_at(dir: impl AsFd, path: &Path) -> Result<bool, PathError> {
 /// # Errors
 /// Whatever `open(2)` and `fsync(2)` say.
 pub fn fsync_dir(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
+    failpoint!("fsync").doing("sync", path)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let fd = fs::openat(dir, path, flags, Mode::empty()).doing("open", path)?;
     fs::fsync(&fd).doing("sync", path)
@@ -178,6 +185,7 @@ pub fn fsync_dir(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
 /// # Errors
 /// Whatever `syncfs(2)` says.
 pub fn sync_filesystem(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
+    failpoint!("syncfs").doing("sync the filesystem of", path)?;
     fs::syncfs(fd).doing("sync the filesystem of", path)
 }
 
@@ -288,11 +296,12 @@ pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
 /// # Errors
 /// Whatever `openat(2)`, `fchmod(2)` and `write(2)` say.
 pub fn write_file_at(dir: impl AsFd, path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    failpoint!("create file").doing("create", path)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let fd = fs::openat(dir, path, flags, mode).doing("create", path)?;
     fs::fchmod(&fd, mode).doing("change the mode of", path)?;
-    File::from(fd).write_all(bytes).doing("write", path)
+    write_all!("write file", &mut File::from(fd), bytes).doing("write", path)
 }
 
 /// Whether this process runs as root.

@@ -1,5 +1,6 @@
 //! System calls: the only folder that names rustix and the only one with `unsafe`.
 
+pub mod failpoint;
 mod file;
 mod lock;
 mod loop_device;

@@ -16,7 +16,7 @@ use rustix::{
     },
 };
 
-use super::{file::proc_path, loop_device};
+use super::{failpoint::failpoint, file::proc_path, loop_device};
 use crate::error::{Doing, PathError};
 
 /// Why a mount failed.
@@ -189,6 +189,7 @@ pub fn mount_overlay(overlay: &Overlay<'_>) -> Result<OwnedFd, MountError> {
         .doing("create a directory in", overlay.run_dir)?;
     attach(overlay.metadata, stage.path())?;
     let mounted = mount_overlay_forms(overlay, stage.path());
+    failpoint!("unstage").doing("unmount", stage.path())?;
     let detached =
         rustix::mount::unmount(stage.path(), UnmountFlags::DETACH).doing("unmount", stage.path());
     let mounted = mounted?;
@@ -278,6 +279,7 @@ pub fn mount_tmpfs(
 /// # Errors
 /// Whatever the kernel says.
 pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
+    failpoint!("attach").doing("mount at", target)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount at", target)?)
 }
@@ -289,6 +291,7 @@ pub fn attach(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
 /// Whatever the kernel says: `EINVAL` also where it cannot beneath this mount,
 /// such as the root of a namespace. The mount can be attached otherwise then.
 pub fn attach_beneath(mount: impl AsFd, target: &Path) -> Result<(), MountError> {
+    failpoint!("attach beneath").doing("mount beneath", target)?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_BENEATH;
     Ok(move_mount(mount, "", rustix::fs::CWD, target, flags).doing("mount beneath", target)?)
 }
@@ -307,6 +310,7 @@ pub enum Unmount {
 /// # Errors
 /// [`MountError::Busy`] where something uses it.
 pub fn unmount(target: &Path, how: Unmount) -> Result<(), MountError> {
+    failpoint!("unmount").doing("unmount", target)?;
     let flags = match how {
         Unmount::IfIdle => UnmountFlags::NOFOLLOW,
         Unmount::Lazy => UnmountFlags::NOFOLLOW | UnmountFlags::DETACH,

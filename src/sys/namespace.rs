@@ -12,7 +12,7 @@ use rustix::{
     thread::{UnshareFlags, unshare_unsafe},
 };
 
-use super::{is_root, mount_table};
+use super::{failpoint::failpoint, is_root, mount_table};
 use crate::error::{Doing, PathError};
 
 /// Lets this process write below `path` where the mount that it is on, or will
@@ -55,6 +55,7 @@ pub fn make_writable(path: &Path) -> Result<bool, PathError> {
         changed => changed.doing("keep the mounts apart below", "/")?,
     }
     let kept = kept_flags(flags) | MountFlags::BIND;
+    failpoint!("remount").doing("make writable", target)?;
     mount_remount(target, kept, c"").doing("make writable", target)?;
     if mount_flags(&path)?.contains(StatVfsMountFlags::RDONLY) {
         return Err(PathError {

@@ -1,5 +1,6 @@
 //! File trees that stand for hosts with deployments: ostree's and bootc's
 //! composefs backend's, with just the files that tell of them.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
     ffi::OsStr,

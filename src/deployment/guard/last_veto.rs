@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::Read,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,7 +14,10 @@ use crate::{
     document::format_rfc3339,
     error::{Doing, PathError},
     repo::DeploymentId,
-    sys::RootDir,
+    sys::{
+        RootDir,
+        failpoint::{failpoint, write_all},
+    },
 };
 
 const FOLDER: &str = "var/lib/boundstore";
@@ -59,11 +62,12 @@ pub(super) fn remember(guard: &Guard<'_>, id: &DeploymentId, lack: &Lack) -> Res
     let text = serde_json::to_string_pretty(&veto).map_err(std::io::Error::from);
     let new = folder.join("last-veto.json.new");
     let mut file = File::create(&new).doing("create", &new)?;
-    file.write_all(text.doing("write", &new)?.as_bytes())
-        .and_then(|()| file.write_all(b"\n"))
+    let text = text.doing("write", &new)? + "\n";
+    write_all!("write veto", &mut file, text.as_bytes())
         .and_then(|()| file.sync_all())
         .doing("write", &new)?;
     let path = guard.paths.root.join(FILE);
+    failpoint!("rename veto").doing("rename to", &path)?;
     fs::rename(&new, &path).doing("rename to", &path)?;
     let folder_handle = File::open(&folder).doing("open", &folder)?;
     folder_handle.sync_all().doing("sync", &folder)

@@ -25,6 +25,7 @@ use crate::{
     deployment::host::{Backend, Host, HostError, Staged},
     error::{Doing, PathError},
     repo::DeploymentId,
+    sys::failpoint::failpoint,
 };
 
 /// Who holds a deployment back.
@@ -68,11 +69,13 @@ impl Lock<'_> {
         if let Some(folder) = record.parent() {
             fs::create_dir_all(folder).doing("create directory", folder)?;
         }
+        failpoint!("begin lock record").doing("write", &record)?;
         fs::write(&record, "").doing("write", &record)?;
         if !self.host.set_finalization_locked(self.id, true)? {
             self.forget()?;
             return Ok(Owner::Others);
         }
+        failpoint!("write lock record").doing("write", &record)?;
         fs::write(&record, self.identity()?).doing("write", &record)?;
         Ok(Owner::Us)
     }

@@ -26,7 +26,7 @@ use crate::{
     config::Policy,
     error::{Doing, PathError},
     repo::DeploymentId,
-    sys::{self, MountError, Unmount},
+    sys::{self, MountError, Unmount, failpoint::failpoint},
 };
 
 /// Where a queued soft reboot has its root, below the host's: systemd goes to
@@ -306,6 +306,7 @@ fn is_mounted(target: &Path) -> Result<bool, PathError> {
 }
 
 fn remove_if_there(path: &Path) -> Result<(), PathError> {
+    failpoint!("forget").doing("remove", path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.doing("remove", path),
