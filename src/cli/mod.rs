@@ -15,7 +15,9 @@ mod output;
 mod primary;
 mod progress;
 mod remove;
+mod repair;
 mod selector;
+mod source_args;
 mod status;
 mod sync;
 mod verify;
@@ -160,7 +162,7 @@ enum Verb {
     /// Collect what no deployment needs
     Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// Check the unit files of a host image (not in this version)
     Lint(later::Args),
     /// Write down what the bound names mean today (not in this version)
@@ -192,6 +194,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return exit.into();
         }
     };
+    #[cfg(debug_assertions)]
+    if let Err(error) = arm_failpoints() {
+        eprintln!("BOUNDSTORE_FAILPOINT: {error}");
+        return Exit::Usage.into();
+    }
     let global = args.global;
     let result = match args.verb {
         Verb::Sync(args) => sync::run(&global, &args),
@@ -210,6 +217,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Guard(args) => guard::run(&global, args),
         Verb::Generator(args) => generator::run(&global, &args),
     };
+    sys::failpoint::end();
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -217,4 +225,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// What a test wants to happen: see [`sys::failpoint`].
+#[cfg(debug_assertions)]
+fn arm_failpoints() -> Result<(), Box<dyn std::error::Error>> {
+    if let Ok(plan) = std::env::var("BOUNDSTORE_FAILPOINT") {
+        sys::failpoint::arm(plan.parse()?)?;
+    }
+    Ok(())
 }

@@ -17,6 +17,7 @@ use super::{
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
+    source_args::SourceArgs,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
@@ -26,7 +27,7 @@ use crate::{
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
-    source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
+    source::{Sources, Wanted},
     sys::{self, ReadInRootError},
 };
 
@@ -49,9 +50,8 @@ pub(super) struct Args {
     /// An image, and where to take it from if not from its registry
     #[arg(long = "image", value_name = "NAME[=SOURCE]")]
     images: Vec<String>,
-    /// Ask this source first, for every image it holds
-    #[arg(long, value_name = "SOURCE")]
-    from: Vec<SourceRef>,
+    #[command(flatten)]
+    sources: SourceArgs,
     /// For this platform, not the host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
@@ -61,22 +61,6 @@ pub(super) struct Args {
     /// Refuse layers with more entries than this
     #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
     max_entries: u64,
-    /// Where blobs from the network are kept until they are published
-    /// [default: /var/cache/boundstore, or below the user's cache]
-    #[arg(long, value_name = "DIR")]
-    spool: Option<PathBuf>,
-    /// Credentials, tried before the host's
-    #[arg(long, value_name = "FILE")]
-    authfile: Vec<PathBuf>,
-    /// Another policy than the host's policy.json
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// Talk to registries without TLS, or without checking it
-    #[arg(long)]
-    no_tls_verify: bool,
-    /// Try again for so long what the network refuses for the moment
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    retry_for: u64,
     /// How to tell on stderr what happens
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Progress,
@@ -214,11 +198,12 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     if wanted.is_empty() {
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
-    let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
+    let spool_dir = args.sources.spool_dir();
     // Held until skopeo has read them.
     let of_root = credentials_of(root)?;
-    let options = source_options(args, &of_root, &spool_dir);
-    let sources = Sources::open(&args.from, options)?;
+    let paths: Vec<PathBuf> = of_root.iter().map(|(_, path)| path.clone()).collect();
+    let options = args.sources.options(&paths, &spool_dir);
+    let sources = Sources::open(&args.sources.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let observer = |event: SyncEvent<'_>| teller.tell(&event);
     let (config, broken) = global.config();
@@ -239,7 +224,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         sources: &sources,
         keep_for: primary.as_ref(),
         spool_dir,
-        retry: Retry::within(Duration::from_secs(args.retry_for)),
+        retry: Retry::within(Duration::from_secs(args.sources.retry_for)),
         since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,
     };
@@ -294,49 +279,6 @@ fn credentials_of(root: Option<&Root>) -> Result<Vec<(File, PathBuf)>, Failure> 
         }
     }
     Ok(found)
-}
-
-/// What the library is told of this host: it reads no environment itself.
-fn source_options(args: &Args, of_root: &[(File, PathBuf)], spool_dir: &Path) -> SourceOptions {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let policy_paths = match &args.policy {
-        Some(policy) => vec![policy.clone()],
-        None => home
-            .iter()
-            .map(|home| home.join(".config/containers/policy.json"))
-            .chain([PathBuf::from("/etc/containers/policy.json")])
-            .collect(),
-    };
-    // The target's credentials, then the running host's, as bootc looks for them.
-    let of_root = of_root.iter().map(|(_, path)| path.clone());
-    let of_host = [
-        "/run/ostree/auth.json",
-        "/etc/ostree/auth.json",
-        "/usr/lib/ostree/auth.json",
-    ];
-    let auth_files = args.authfile.iter().cloned();
-    SourceOptions {
-        spool_dir: spool_dir.to_owned(),
-        policy_paths,
-        skopeo: SkopeoOptions {
-            policy: args.policy.clone(),
-            auth_files: auth_files
-                .chain(of_root)
-                .chain(of_host.map(PathBuf::from))
-                .collect(),
-            tls_verify: !args.no_tls_verify,
-            ..SkopeoOptions::default()
-        },
-    }
-}
-
-fn default_spool() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    match cache.or_else(home).filter(|_| !sys::is_root()) {
-        Some(cache) => cache.join("boundstore"),
-        None => "/var/cache/boundstore".into(),
-    }
 }
 
 fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wanted>, Failure> {
