@@ -19,6 +19,7 @@ mod selector;
 mod status;
 mod sync;
 mod verify;
+mod watchdog;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

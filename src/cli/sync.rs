@@ -1,6 +1,7 @@
 //! `boundstore sync`
 
 use std::{
+    cell::Cell,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
@@ -15,6 +16,7 @@ use super::{
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
+    watchdog::Watchdog,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
@@ -23,7 +25,7 @@ use crate::{
     error::with_causes,
     import::ImportLimits,
     name::{Algorithm, Platform},
-    repo::{DeploymentId, NewRepo},
+    repo::{DeploymentId, NewRepo, Repo},
     source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
     sys,
 };
@@ -75,6 +77,12 @@ pub(super) struct Args {
     /// Try again for so long what the network refuses for the moment
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     retry_for: u64,
+    /// How long to try for the repository's lock
+    #[arg(long, value_name = "SECONDS", default_value_t = Repo::LOCK_LIMIT.as_secs())]
+    wait: u64,
+    /// Give up where nothing goes on for so long while the repository is locked
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    stuck_after: u64,
     /// How to tell on stderr what happens
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Progress,
@@ -230,7 +238,20 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     let options = source_options(args, root, &spool_dir);
     let sources = Sources::open(&args.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
-    let observer = |event: SyncEvent<'_>| teller.tell(&event);
+    let watchdog = Cell::new(None);
+    let observer = |event: SyncEvent<'_>| {
+        match event {
+            // From here on the repository is locked.
+            SyncEvent::Importing { .. } | SyncEvent::Squashing(_) => {
+                let limit = Duration::from_secs(args.stuck_after);
+                watchdog.set(Some(Watchdog::set(limit)));
+            }
+            // It was let go, and all is begun again.
+            SyncEvent::Resolved(_) => watchdog.set(None),
+            _ => {}
+        }
+        teller.tell(&event);
+    };
     let (config, broken) = global.config();
     if let Some(broken) = broken {
         output.warn(&format!("{}: the defaults hold", broken.text()));
@@ -250,6 +271,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         keep_for: primary.as_ref(),
         spool_dir,
         retry: Retry::within(Duration::from_secs(args.retry_for)),
+        lock_limit: Duration::from_secs(args.wait),
         since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,
     };

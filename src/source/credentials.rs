@@ -6,14 +6,17 @@ use std::{
 };
 
 use super::SourceError;
-use crate::error::Doing;
+use crate::sys::read_regular;
+
+/// The longest file that is read.
+const LIMIT_BYTES: u64 = 16 << 20;
 
 /// The first of `files` that holds any credentials.
 pub(super) fn choose_auth_file<'a>(
     files: impl Iterator<Item = &'a Path>,
 ) -> Result<Option<PathBuf>, SourceError> {
     for path in files {
-        match std::fs::read(path).doing("read", path) {
+        match read_regular(path, LIMIT_BYTES) {
             Ok(bytes) if has_credentials(&bytes) => return Ok(Some(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

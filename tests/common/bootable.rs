@@ -1,5 +1,6 @@
 //! File trees that stand for hosts with deployments: ostree's and bootc's
 //! composefs backend's, with just the files that tell of them.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
     ffi::OsStr,
@@ -53,7 +54,7 @@ impl Bootable {
             algorithm: Algorithm::Sha512,
             insecure: true,
         };
-        Repo::create(&host.repo(), new).unwrap();
+        Repo::create(&host.repo(), new, Repo::LOCK_LIMIT).unwrap();
         host.write("home/.config/containers/policy.json", ACCEPT);
         host.write("root/run/boundstore/.keep", "");
         fs::create_dir_all(host.path("sysroot")).unwrap();
