@@ -12,8 +12,7 @@ use super::{
 };
 use crate::{
     deployment::{
-        ExposeError, Exposed, Mounter, SinceBoot, exposed_at, lack, mount_empty, note_boot,
-        store_label, umount as unmount,
+        ExposeError, Exposed, Mounter, SinceBoot, exposed_at, lack, note_boot, store_label,
     },
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView},
@@ -58,6 +57,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
         allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
         context: store_label(),
+        lock_limit: Mounter::LOCK_LIMIT,
     };
     // What the unit does at boot: the host's own deployment, at the host's own places.
     let at_boot = args.deployment == Selector::Booted && args.target == Path::new(STORE);
@@ -84,7 +84,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         Ok(_) => {}
         Err(failure) => {
             if !args.no_fallback {
-                stand_in(global, target);
+                stand_in(global, &mounter, target);
             }
             return Err(failure);
         }
@@ -107,7 +107,7 @@ fn show(
         Err(ExposeError::NoSet(_) | ExposeError::Repo(RepoError::Absent(_)))
             if binds_nothing(global, id)? =>
         {
-            return show_nothing(global, id, target);
+            return show_nothing(global, mounter, id, target);
         }
         mounted => mounted?,
     };
@@ -131,10 +131,15 @@ fn show(
 }
 
 /// Shows that `id` binds no image: not those of another deployment either.
-fn show_nothing(global: &Global, id: &DeploymentId, target: &Path) -> Result<(), Failure> {
+fn show_nothing(
+    global: &Global,
+    mounter: &Mounter,
+    id: &DeploymentId,
+    target: &Path,
+) -> Result<(), Failure> {
     let already = exposed_at(target)? == Some(Exposed::Empty);
     if !already {
-        mount_empty(target)?;
+        mounter.mount_empty(target)?;
     }
     let result = json!({
         "deployment": id, "target": target, "set_image": null, "images": 0, "already": already,
@@ -175,11 +180,11 @@ fn show_to_bootc(global: &Global, mounter: &Mounter, id: &DeploymentId) -> Resul
 
 /// Puts the empty store where nothing of ours is: a host without any store at
 /// its configured place is a host whose podman fails.
-fn stand_in(global: &Global, target: &Path) {
+fn stand_in(global: &Global, mounter: &Mounter, target: &Path) {
     let output = global.output();
     match exposed_at(target) {
         Ok(Some(_)) => output.warn("what was mounted there stays"),
-        _ => match mount_empty(target) {
+        _ => match mounter.mount_empty(target) {
             Ok(()) => output.warn("an empty store stands in, so that podman goes on working"),
             Err(error) => output.warn(&format!("nor could an empty store be mounted: {error}")),
         },
@@ -188,7 +193,13 @@ fn stand_in(global: &Global, target: &Path) {
 
 pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure> {
     let target = &args.target;
-    unmount(target, args.lazy)?;
+    let mounter = Mounter {
+        run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
+        allow_missing_verity: false,
+        context: None,
+        lock_limit: Mounter::LOCK_LIMIT,
+    };
+    mounter.umount(target, args.lazy)?;
     let result = json!({ "target": target });
     let text = || format!("unmounted {}\n", target.display());
     global.output().result("umount", &result, text)?;

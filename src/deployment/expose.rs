@@ -27,6 +27,8 @@ pub struct Mounter {
     pub allow_missing_verity: bool,
     /// The `context=` mount option, where SELinux is on.
     pub context: Option<String>,
+    /// How long another that mounts or unmounts is waited for.
+    pub lock_limit: Duration,
 }
 
 /// Why a set could not be mounted.
@@ -66,8 +68,13 @@ pub enum ExposeError {
     #[error("{} cannot be a mount point: make it a directory", .0.display())]
     NoDirectory(PathBuf),
     /// Another mount is under way.
-    #[error("another boundstore is mounting, and holds {} for long: try again later", .0.display())]
-    Busy(PathBuf),
+    #[error("another boundstore is mounting, and holds {} for over {waited_secs} s: try again later", path.display())]
+    Busy {
+        /// Whose lock.
+        path: PathBuf,
+        /// How long it was tried.
+        waited_secs: u64,
+    },
     /// Nothing of ours is mounted there.
     #[error("nothing of boundstore's is mounted at {}", .0.display())]
     NotMounted(PathBuf),
@@ -104,14 +111,16 @@ pub struct Mounted {
     pub verity: bool,
 }
 
-/// How long another mount is waited for; one takes a fraction of a second.
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// Where podman is told to look for sets.
 pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
 impl Mounter {
+    /// How long another is waited for where nobody says; a mount takes a
+    /// fraction of a second.
+    pub const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
     /// Mounts a deployment's set at `target`, in place of another of ours that
     /// is there, with no moment without either. Nothing is seen before the set
     /// has been measured, mounted and read from.
@@ -147,8 +156,41 @@ impl Mounter {
     fn alone(&self) -> Result<DirLock, ExposeError> {
         let run_dir = &self.run_dir;
         std::fs::create_dir_all(run_dir).doing("create", run_dir)?;
-        let lock = DirLock::exclusive(run_dir, LOCK_LIMIT)?;
-        lock.ok_or_else(|| ExposeError::Busy(run_dir.clone()))
+        let lock = DirLock::exclusive(run_dir, self.lock_limit)?;
+        lock.ok_or_else(|| ExposeError::Busy {
+            path: run_dir.clone(),
+            waited_secs: self.lock_limit.as_secs(),
+        })
+    }
+
+    /// As [`mount_empty`]. Another mount is waited for, but does not keep this one
+    /// away for ever.
+    ///
+    /// # Errors
+    /// Whatever the kernel says.
+    pub fn mount_empty(&self, target: &Path) -> Result<(), ExposeError> {
+        let _alone = self.alone().ok();
+        mount_empty(target)
+    }
+
+    /// Unmounts all of ours that is at `target`.
+    ///
+    /// # Errors
+    /// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
+    /// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
+    pub fn umount(&self, target: &Path, lazy: bool) -> Result<(), ExposeError> {
+        let _alone = self.alone()?;
+        let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
+        let mut found = false;
+        while exposed_at(target)?.is_some() {
+            sys::unmount(target, how)?;
+            found = true;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(ExposeError::NotMounted(target.to_owned()))
+        }
     }
 
     /// Mounts this set of the deployment; nothing where it has another by now.
@@ -301,7 +343,7 @@ pub const EMPTY_STORE: [&str; 4] = [
 
 /// Mounts the empty, valid store at `target`, in place of what of ours is seen
 /// there: needs no repository, no EROFS and no fs-verity, and keeps podman
-/// working where a set cannot be mounted.
+/// working where a set cannot be mounted. Two at once are [`Mounter`]'s to part.
 ///
 /// # Errors
 /// Whatever the kernel says.
@@ -320,23 +362,4 @@ pub fn mount_empty(target: &Path) -> Result<(), ExposeError> {
     }
     place(&mount, target, exposed_at(target)?.is_some())?;
     Ok(sys::make_read_only(target)?)
-}
-
-/// Unmounts all of ours that is at `target`.
-///
-/// # Errors
-/// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
-/// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
-pub fn umount(target: &Path, lazy: bool) -> Result<(), ExposeError> {
-    let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
-    let mut found = false;
-    while exposed_at(target)?.is_some() {
-        sys::unmount(target, how)?;
-        found = true;
-    }
-    if found {
-        Ok(())
-    } else {
-        Err(ExposeError::NotMounted(target.to_owned()))
-    }
 }

@@ -22,7 +22,7 @@ pub use dangling::{
     dangling_condition, keep_referenced,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
-pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,
