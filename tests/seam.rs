@@ -261,6 +261,7 @@ fn golden(host: &Host, repo: &str, algorithm: Algorithm, layout: &Layout, user: 
             algorithm,
             insecure: true,
         },
+        Repo::LOCK_LIMIT,
     )
     .unwrap();
     if !user.is_empty() {

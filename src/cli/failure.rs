@@ -140,7 +140,7 @@ table! {
     };
     ExposeError => |error| match error {
         ExposeError::MissingVerity(_) => Exit::Refused,
-        ExposeError::Busy(_) => Exit::NotNow,
+        ExposeError::Busy { .. } => Exit::NotNow,
         ExposeError::Repo(source) => of_repo(source),
         ExposeError::Mount { source, .. } | ExposeError::Kernel(source) => of_mount(source),
         _ => Exit::Failed,

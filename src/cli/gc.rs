@@ -12,7 +12,7 @@ use super::{
 use crate::{
     deployment::{GcInputs, GcPlan, GcVerdict, Owner, SinceBoot, Taken, last_veto, plan_gc},
     name::ObjectId,
-    repo::{Collector, RepoView},
+    repo::{Collector, Repo, RepoView},
 };
 
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// How long to try for the repository's lock
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = Repo::LOCK_LIMIT.as_secs())]
     wait: u64,
 }
 

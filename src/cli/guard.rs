@@ -122,8 +122,7 @@ fn sync(
     let mut child = command.spawn().doing("run", &program)?;
     let status = wait(&mut child, guard, id, limit);
     if !matches!(status, Ok(Some(_))) {
-        let _gone = child.kill();
-        let _reaped = child.wait();
+        end(&mut child);
     }
     let failed = |exit, message: String| Err(Failure::new(exit, message));
     match status? {
@@ -164,6 +163,18 @@ fn wait(
         sleep(PAUSE);
     }
     Ok(None)
+}
+
+/// Kills it. The kernel may keep a killed process as long as a disk does not
+/// answer, which is none of this one's waiting.
+fn end(child: &mut Child) {
+    let _gone = child.kill();
+    for _ in 0..50 {
+        if !matches!(child.try_wait(), Ok(None)) {
+            break;
+        }
+        sleep(PAUSE);
+    }
 }
 
 /// The deployments are held back, or let go, all the same.

@@ -21,6 +21,7 @@ mod source_args;
 mod status;
 mod sync;
 mod verify;
+mod watchdog;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

@@ -58,6 +58,7 @@ pub(super) fn mount(global: &Global, args: &MountArgs) -> Result<Exit, Failure> 
         run_dir: since_boot.run_dir().to_owned(),
         allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
         context: store_label(),
+        lock_limit: Mounter::LOCK_LIMIT,
     };
     // What the unit does at boot: the host's own deployment, at the host's own places.
     let at_boot = args.deployment == Selector::Booted && args.target == Path::new(STORE);

@@ -1,5 +1,7 @@
 //! `boundstore remove`
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
@@ -18,12 +20,15 @@ pub(super) struct Args {
     /// Whose set is to go: an id, or the host's booted, staged, rollback
     #[arg(long, value_name = "ID|ROLE")]
     deployment: Selector,
+    /// How long to try for the repository's lock
+    #[arg(long, value_name = "SECONDS", default_value_t = Repo::LOCK_LIMIT.as_secs())]
+    wait: u64,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     global.make_writable()?;
     let id = &args.deployment.one(global)?;
-    let repo = Repo::open(&global.repo(), Repo::LOCK_LIMIT)?;
+    let repo = Repo::open(&global.repo(), Duration::from_secs(args.wait))?;
     let since_boot = SinceBoot::of(&global.host_root);
     let (removed, kept) = since_boot.keeping(&repo, id, || repo.remove(id))?;
     let partial = if repo.view().deployments()?.is_empty() {
@@ -31,6 +36,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     } else {
         0
     };
+    // Nobody has to wait until this is read.
+    drop(repo);
     let result = json!({ "deployment": id, "removed": removed, "partial_removed": partial });
     global
         .output()

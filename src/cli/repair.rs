@@ -21,7 +21,7 @@ use crate::{
     error::with_causes,
     import::ImportLimits,
     name::{DiffId, ImageName, ObjectId},
-    repo::{DeploymentId, RepoView, SetRecord},
+    repo::{DeploymentId, Repo, RepoView, SetRecord},
     source::Sources,
     verify::Verified,
 };
@@ -119,6 +119,7 @@ fn bring(global: &Global, args: &SourceArgs, verified: &Verified) -> Result<Brou
             keep_for: None,
             spool_dir: spool_dir.clone(),
             retry: Retry::within(Duration::from_secs(args.retry_for)),
+            lock_limit: Repo::LOCK_LIMIT,
             since_boot: SinceBoot::of(&global.host_root),
             observer: &observer,
         };
@@ -175,6 +176,7 @@ impl Report {
             run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
             allow_missing_verity: global.allow_missing_verity || config.allow_missing_verity,
             context: store_label(),
+            lock_limit: Mounter::LOCK_LIMIT,
         };
         let targets = shown_at(&set.set_image).unwrap_or_default();
         for target in targets {

@@ -1,6 +1,7 @@
 //! `boundstore sync`
 
 use std::{
+    cell::Cell,
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
@@ -18,6 +19,7 @@ use super::{
     progress::{Progress, Teller},
     selector::Selector,
     source_args::SourceArgs,
+    watchdog::Watchdog,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
@@ -26,7 +28,7 @@ use crate::{
     error::{Doing, with_causes},
     import::ImportLimits,
     name::{Algorithm, Platform},
-    repo::{DeploymentId, NewRepo},
+    repo::{DeploymentId, NewRepo, Repo},
     source::{Sources, Wanted},
     sys::{self, ReadInRootError},
 };
@@ -61,6 +63,12 @@ pub(super) struct Args {
     /// Refuse layers with more entries than this
     #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
     max_entries: u64,
+    /// How long to try for the repository's lock
+    #[arg(long, value_name = "SECONDS", default_value_t = Repo::LOCK_LIMIT.as_secs())]
+    wait: u64,
+    /// Give up where nothing goes on for so long while the repository is locked
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
+    stuck_after: u64,
     /// How to tell on stderr what happens
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Progress,
@@ -205,7 +213,20 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     let options = args.sources.options(&paths, &spool_dir);
     let sources = Sources::open(&args.sources.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
-    let observer = |event: SyncEvent<'_>| teller.tell(&event);
+    let watchdog = Cell::new(None);
+    let observer = |event: SyncEvent<'_>| {
+        match event {
+            // From here on the repository is locked.
+            SyncEvent::Importing { .. } | SyncEvent::Squashing(_) => {
+                let limit = Duration::from_secs(args.stuck_after);
+                watchdog.set(Some(Watchdog::set(limit)));
+            }
+            // It was let go, and all is begun again.
+            SyncEvent::Resolved(_) => watchdog.set(None),
+            _ => {}
+        }
+        teller.tell(&event);
+    };
     let (config, broken) = global.config();
     if let Some(broken) = broken {
         output.warn(&format!("{}: the defaults hold", broken.text()));
@@ -225,6 +246,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         keep_for: primary.as_ref(),
         spool_dir,
         retry: Retry::within(Duration::from_secs(args.sources.retry_for)),
+        lock_limit: Duration::from_secs(args.wait),
         since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,
     };

@@ -27,6 +27,8 @@ pub struct Mounter {
     pub allow_missing_verity: bool,
     /// The `context=` mount option, where SELinux is on.
     pub context: Option<String>,
+    /// How long another that mounts or unmounts is waited for.
+    pub lock_limit: Duration,
 }
 
 /// Why a set could not be mounted.
@@ -66,8 +68,13 @@ pub enum ExposeError {
     #[error("{} cannot be a mount point: make it a directory", .0.display())]
     NoDirectory(PathBuf),
     /// Another mount is under way.
-    #[error("another boundstore is mounting, and holds {} for long: try again later", .0.display())]
-    Busy(PathBuf),
+    #[error("another boundstore is mounting, and holds {} for over {waited_secs} s: try again later", path.display())]
+    Busy {
+        /// Whose lock.
+        path: PathBuf,
+        /// How long it was tried.
+        waited_secs: u64,
+    },
     /// Nothing of ours is mounted there.
     #[error("nothing of boundstore's is mounted at {}", .0.display())]
     NotMounted(PathBuf),
@@ -104,14 +111,16 @@ pub struct Mounted {
     pub verity: bool,
 }
 
-/// How long another mount is waited for; one takes a fraction of a second.
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// Where podman is told to look for sets.
 pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 
 impl Mounter {
+    /// How long another is waited for where nobody says; a mount takes a
+    /// fraction of a second.
+    pub const LOCK_LIMIT: Duration = Duration::from_secs(30);
+
     /// Mounts a deployment's set at `target`, in place of another of ours that
     /// is there, with no moment without either. Nothing is seen before the set
     /// has been measured, mounted and read from.
@@ -153,7 +162,7 @@ impl Mounter {
         target: &Path,
         renew: bool,
     ) -> Result<Mounted, ExposeError> {
-        let _alone = alone(&self.run_dir)?;
+        let _alone = alone(&self.run_dir, self.lock_limit)?;
         loop {
             let set = view
                 .set(deployment)?
@@ -173,7 +182,7 @@ impl Mounter {
     /// # Errors
     /// Whatever the kernel says.
     pub fn mount_empty(&self, target: &Path) -> Result<bool, ExposeError> {
-        let _alone = alone(&self.run_dir)?;
+        let _alone = alone(&self.run_dir, self.lock_limit)?;
         let seen = exposed_at(target)?;
         if seen == Some(Exposed::Empty) {
             return Ok(true);
@@ -190,7 +199,7 @@ impl Mounter {
     /// Whatever the kernel says.
     pub fn stand_in(&self, target: &Path) -> Result<bool, ExposeError> {
         // Also where /run cannot be written, or another mount hangs.
-        let _alone = alone(&self.run_dir).ok();
+        let _alone = alone(&self.run_dir, self.lock_limit).ok();
         if exposed_at(target)?.is_some() {
             return Ok(false);
         }
@@ -268,10 +277,13 @@ impl Mounter {
 }
 
 /// Two at once would each find the other's half-done swap.
-fn alone(run_dir: &Path) -> Result<DirLock, ExposeError> {
+fn alone(run_dir: &Path, limit: Duration) -> Result<DirLock, ExposeError> {
     std::fs::create_dir_all(run_dir).doing("create", run_dir)?;
-    let lock = DirLock::exclusive(run_dir, LOCK_LIMIT)?;
-    lock.ok_or_else(|| ExposeError::Busy(run_dir.to_owned()))
+    let lock = DirLock::exclusive(run_dir, limit)?;
+    lock.ok_or_else(|| ExposeError::Busy {
+        path: run_dir.to_owned(),
+        waited_secs: limit.as_secs(),
+    })
 }
 
 /// Shows a mount at `target`. One of ours that is seen there is uncovered from
@@ -400,7 +412,7 @@ fn fill_empty(mount: &OwnedFd) -> Result<(), PathError> {
 /// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
 /// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
 pub fn umount(run_dir: &Path, target: &Path, lazy: bool) -> Result<(), ExposeError> {
-    let _alone = alone(run_dir)?;
+    let _alone = alone(run_dir, Mounter::LOCK_LIMIT)?;
     let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
     let mut found = false;
     while exposed_at(target)?.is_some() {

@@ -1,12 +1,16 @@
 //! The SELinux label of a shown store.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
+
+use crate::sys;
 
 /// Where podman's own store keeps what containers run from: what is shown
 /// here must be labelled like it.
 const OVERLAY: &str = "/var/lib/containers/storage/overlay";
 /// What container-selinux gives it.
 const FALLBACK: &str = "system_u:object_r:container_ro_file_t:s0";
+/// How long the tool may take; it reads some files.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The label for the `context=` mount option: that of podman's own store by
 /// the host's policy, or where no tool can tell, container-selinux's. `None`
@@ -18,11 +22,15 @@ pub fn store_label() -> Option<String> {
         return None;
     }
     let tools = ["/usr/sbin/matchpathcon", "/usr/bin/matchpathcon"];
-    let by_policy = tools.iter().find_map(|tool| {
-        let output = Command::new(tool).args(["-n", OVERLAY]).output().ok()?;
-        parse(&output.stdout)
-    });
-    Some(by_policy.unwrap_or_else(|| FALLBACK.to_owned()))
+    let label = tools.iter().find_map(|tool| by_policy(tool, LIMIT));
+    Some(label.unwrap_or_else(|| FALLBACK.to_owned()))
+}
+
+/// What the tool says; nothing where it fails or takes longer than `limit`.
+fn by_policy(tool: &str, limit: Duration) -> Option<String> {
+    let mut command = Command::new(tool);
+    let output = sys::output_within(command.args(["-n", OVERLAY]), limit);
+    parse(&output.ok()??.stdout)
 }
 
 /// A label has a user, a role, a type, and with MLS levels; `<<none>>` is none.

@@ -66,7 +66,7 @@ impl Syncer<'_> {
             }
         }
         let spool = self.fetch_each(&mut plans, &mut repaired);
-        let mut repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
+        let mut repo = Repo::open(&self.repo, self.lock_limit)?;
         repo.distrust(bad.clone());
         for plan in &plans {
             match self.import(&repo, plan, spool.as_ref()) {

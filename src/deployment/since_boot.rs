@@ -150,7 +150,7 @@ impl SinceBoot {
                 continue;
             };
             let path = folder.join(&name);
-            let mut file = File::open(&path).doing("open", &path)?;
+            let (mut file, _) = sys::open_regular(&path)?;
             let origins = origins(&mut file).doing("read", &path)?;
             // Without a line: its writer died before it came to that.
             let of_here = |origin: &Option<Origin>| origin.as_ref().is_none_or(|o| o.is(&here));
@@ -204,7 +204,7 @@ mod tests {
             algorithm: Algorithm::Sha512,
             insecure: true,
         };
-        Repo::create(path, new).unwrap();
+        Repo::create(path, new, Repo::LOCK_LIMIT).unwrap();
         RepoView::open(path).unwrap()
     }
 

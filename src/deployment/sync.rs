@@ -53,6 +53,8 @@ pub struct Syncer<'a> {
     pub spool_dir: PathBuf,
     /// How long to try again what the network refuses for the moment.
     pub retry: Retry,
+    /// How long a gc is waited for that holds the repository's lock.
+    pub lock_limit: Duration,
     /// What was mounted since boot: such a set is kept when another replaces it.
     pub since_boot: SinceBoot,
     /// Hears what happens.
@@ -230,7 +232,7 @@ impl Syncer<'_> {
         }
         let spool = self.fetch(&plans, None)?;
         let before = view.set(deployment).ok().flatten();
-        let repo = Repo::open(&self.repo, Repo::LOCK_LIMIT)?;
+        let repo = Repo::open(&self.repo, self.lock_limit)?;
         self.check_space(&repo, synced.bytes_fetched)?;
         let mut store_images = Vec::new();
         let mut records = Vec::new();
@@ -294,7 +296,7 @@ impl Syncer<'_> {
     fn open_view(&self) -> Result<RepoView, RepoError> {
         match (RepoView::open(&self.repo), self.create) {
             (Err(RepoError::Absent(_)), Some(new)) => {
-                Repo::create(&self.repo, new)?;
+                Repo::create(&self.repo, new, self.lock_limit)?;
                 RepoView::open(&self.repo)
             }
             (opened, _) => opened,

@@ -82,7 +82,7 @@ pub struct NewRepo {
 }
 
 impl Repo {
-    /// How long [`Repo::open`] waits for a gc to finish.
+    /// How long a gc is waited for where nobody says.
     pub const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
     /// Opens the repository at `path` and takes its shared lock.
@@ -118,8 +118,10 @@ impl Repo {
     /// # Errors
     /// [`RepoError::NoTmpfile`] where the filesystem is of no use at all;
     /// [`RepoError::NoVerity`] where the filesystem has no fs-verity and
-    /// `insecure` is not asked for; [`RepoError::Create`].
-    pub fn create(path: &Path, new: NewRepo) -> Result<(), RepoError> {
+    /// `insecure` is not asked for; [`RepoError::Busy`] where somebody has made it
+    /// meanwhile and a gc holds its lock for longer than `limit`;
+    /// [`RepoError::Create`].
+    pub fn create(path: &Path, new: NewRepo, limit: Duration) -> Result<(), RepoError> {
         let config = |algorithm| {
             let config = RepositoryConfig::new(algorithm);
             if new.insecure {
@@ -134,6 +136,9 @@ impl Repo {
         }
         check_tmpfile(path)?;
         failpoint!("create repository").doing("create", path)?;
+        // As in `open`: the crate opens what it has made.
+        sys::create_private_dir(path)?;
+        let _lock = bounded_lock(path, limit)?;
         let created = match new.algorithm {
             Algorithm::Sha256 => Repository::<Sha256HashValue>::init_path(
                 &cwd,
@@ -149,8 +154,7 @@ impl Repo {
             .map(drop),
         };
         created.map_err(|error| {
-            // The crate makes the directory before it tries; one that holds
-            // nothing is no loss.
+            // A directory that holds nothing is no loss.
             let _not_empty = std::fs::remove_dir(path);
             let no_verity = error.chain().any(|cause| cause.is::<EnableVerityError>());
             let (path, source) = (path.to_owned(), error.into());

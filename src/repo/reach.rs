@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
-    io::Read,
+    io::{ErrorKind, Read},
     path::Path,
 };
 
@@ -127,8 +127,12 @@ impl RepoView {
                 let Ok(id) = name.parse() else {
                     continue;
                 };
-                let metadata = entry.metadata().doing("stat", entry.path())?;
-                sizes.insert(id, metadata.len());
+                match entry.metadata() {
+                    Ok(metadata) => sizes.insert(id, metadata.len()),
+                    // A gc has just taken it.
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error).doing("stat", entry.path())?,
+                };
             }
         }
         Ok(sizes)

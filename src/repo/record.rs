@@ -298,17 +298,30 @@ impl RepoView {
     /// [`RepoError::BadStream`], [`RepoError::MissingObject`] where the ref is
     /// there and what it names is not whole.
     pub fn set(&self, deployment: &DeploymentId) -> Result<Option<SetRecord>, RepoError> {
-        let Some(name) = self.reference(&deployment.reference())? else {
-            return Ok(None);
-        };
-        let content = self.read_record(SET, &name)?;
-        let content = content.ok_or_else(|| RepoError::MissingStream(name.clone()))?;
-        let set: SetRecord = from_json(&content, &name)?;
-        if SetRecord::stream_name(&set.set_image) != name {
-            let source = format!("it is of the set image {}", set.set_image).into();
-            return Err(RepoError::BadStream { name, source });
+        let reference = deployment.reference();
+        loop {
+            let Some(name) = self.reference(&reference)? else {
+                return Ok(None);
+            };
+            match self.set_of_stream(&name) {
+                // Another has taken its place, and a gc it.
+                Err(_) if self.reference(&reference)?.as_ref() != Some(&name) => {}
+                set => return set.map(Some),
+            }
         }
-        Ok(Some(set))
+    }
+
+    fn set_of_stream(&self, name: &str) -> Result<SetRecord, RepoError> {
+        let content = self.read_record(SET, name)?;
+        let content = content.ok_or_else(|| RepoError::MissingStream(name.to_owned()))?;
+        let set: SetRecord = from_json(&content, name)?;
+        if SetRecord::stream_name(&set.set_image) != name {
+            return Err(RepoError::BadStream {
+                name: name.to_owned(),
+                source: format!("it is of the set image {}", set.set_image).into(),
+            });
+        }
+        Ok(set)
     }
 
     /// What the pin of a set refers to: its streams by name, all its objects.

@@ -1,25 +1,22 @@
 //! Files of registry credentials (containers-auth.json(5)).
 
 use std::{
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
 };
 
 use super::SourceError;
-use crate::{
-    error::{Doing, PathError},
-    sys,
-};
+use crate::sys::read_regular;
 
-/// Hosts that log in to hundreds of registries have some hundred kilobytes.
-const MAX_BYTES: u64 = 1 << 20;
+/// The longest file that is read.
+const LIMIT_BYTES: u64 = 16 << 20;
 
 /// The first of `files` that holds any credentials.
 pub(super) fn choose_auth_file<'a>(
     files: impl Iterator<Item = &'a Path>,
 ) -> Result<Option<PathBuf>, SourceError> {
     for path in files {
-        match read(path) {
+        match read_regular(path, LIMIT_BYTES) {
             Ok(bytes) if has_credentials(&bytes) => return Ok(Some(path.to_owned())),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -27,19 +24,6 @@ pub(super) fn choose_auth_file<'a>(
         }
     }
     Ok(None)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, PathError> {
-    let (file, size) = sys::open_regular(path)?;
-    if size > MAX_BYTES {
-        let message = format!("expected at most {MAX_BYTES} bytes, found {size}");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message)).doing("read", path);
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES)
-        .read_to_end(&mut bytes)
-        .doing("read", path)?;
-    Ok(bytes)
 }
 
 /// Whether a file of credentials has any; what is no JSON object counts as

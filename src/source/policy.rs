@@ -1,6 +1,6 @@
 //! Whether the host accepts an image that skopeo has not judged.
 
-use std::{collections::BTreeMap, fs, io::ErrorKind, path::PathBuf};
+use std::{collections::BTreeMap, io::ErrorKind, path::PathBuf};
 
 use serde::Deserialize;
 
@@ -9,9 +9,13 @@ use crate::{
         DocumentError, Json,
         Shape::{self, List, Map, Record, Text},
     },
-    error::{Doing, PathError},
+    error::PathError,
     name::{ImageName, ManifestDigest},
+    sys::read_regular,
 };
+
+/// The longest policy.json that is read.
+const LIMIT_BYTES: u64 = 16 << 20;
 
 /// A policy.json, read strictly: two readings are none.
 const POLICY: Shape = Record(&[
@@ -93,10 +97,10 @@ impl HostPolicy {
     /// passed over, never a broken one.
     pub fn load(paths: &[PathBuf]) -> Result<Self, PolicyError> {
         for path in paths {
-            match fs::read(path) {
+            match read_regular(path, LIMIT_BYTES) {
                 Ok(bytes) => return Self::parse(path.clone(), &bytes),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Ok(Err(error).doing("read", path)?),
+                Err(error) => return Err(error.into()),
             }
         }
         Err(PolicyError::Missing {

@@ -80,6 +80,17 @@ pub fn link_tmpfile(
     .doing("link", &path)
 }
 
+/// Creates the directory `path`, mode 0700; one that is there stays as it is.
+///
+/// # Errors
+/// Whatever `mkdir(2)` says, but for `EEXIST`.
+pub fn create_private_dir(path: &Path) -> Result<(), PathError> {
+    match fs::mkdir(path, Mode::RWXU) {
+        Err(rustix::io::Errno::EXIST) => Ok(()),
+        made => made.doing("create directory", path),
+    }
+}
+
 /// Creates `path` below `dir` and all directories on the way, mode 0755
 /// whatever the umask; those that are there stay as they are.
 ///
@@ -260,13 +271,20 @@ pub fn symlinks_below(dir: impl AsFd, path: &Path) -> Result<Vec<Symlink>, PathE
         for name in names_in(&dir, &path.join(&folder))? {
             let below = folder.join(name);
             let at = path.join(&below);
-            let stat = fs::statat(&dir, &at, AtFlags::SYMLINK_NOFOLLOW).doing("stat", &at)?;
+            let stat = match fs::statat(&dir, &at, AtFlags::SYMLINK_NOFOLLOW) {
+                // Somebody has just removed it.
+                Err(rustix::io::Errno::NOENT) => continue,
+                stat => stat.doing("stat", &at)?,
+            };
             if fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
                 folders.push(below);
                 continue;
             }
             // Anything else is EINVAL here.
-            let target = fs::readlinkat(&dir, &at, Vec::new()).doing("read symlink", &at)?;
+            let target = match fs::readlinkat(&dir, &at, Vec::new()) {
+                Err(rustix::io::Errno::NOENT) => continue,
+                target => target.doing("read symlink", &at)?,
+            };
             let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
             found.push(Symlink {
                 path: below,

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -14,11 +14,12 @@ use rustix::{
     io::Errno,
 };
 
+use super::open_dir;
 use crate::error::{Doing, PathError};
 
 /// A flock(2) on a folder, held until dropped.
 #[derive(Debug)]
-pub struct DirLock(#[expect(dead_code, reason = "open means locked")] File);
+pub struct DirLock(#[expect(dead_code, reason = "open means locked")] OwnedFd);
 
 impl DirLock {
     /// Takes the lock for this process alone, waiting no longer than `limit`;
@@ -44,7 +45,7 @@ impl DirLock {
         lock: FlockOperation,
         limit: Duration,
     ) -> Result<Option<Self>, PathError> {
-        let dir = File::open(path).doing("open folder", path)?;
+        let dir = open_dir(path)?;
         let locked = flock_within(&dir, lock, limit).doing("lock", path)?;
         Ok(locked.then_some(Self(dir)))
     }

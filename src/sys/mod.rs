@@ -12,9 +12,9 @@ mod process;
 mod regular;
 
 pub use file::{
-    Symlink, create_dir_all_at, create_file_at, current_dir, free_bytes, fsync_dir, is_root,
-    is_temporary, link_tmpfile, memory_file, names_in, open_dir, open_file_at, open_tmpfile,
-    read_link_at, remove_at, rename_at, reopen_read_only, symlink_at, symlinks_below,
+    Symlink, create_dir_all_at, create_file_at, create_private_dir, current_dir, free_bytes,
+    fsync_dir, is_root, is_temporary, link_tmpfile, memory_file, names_in, open_dir, open_file_at,
+    open_tmpfile, read_link_at, remove_at, rename_at, reopen_read_only, symlink_at, symlinks_below,
     sync_filesystem, trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
@@ -27,5 +27,5 @@ pub use mount_table::{
 };
 pub use namespace::make_writable;
 pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
-pub use process::Leash;
-pub use regular::{RootDir, open_regular};
+pub use process::{Leash, output_within, processor_time};
+pub use regular::{RootDir, open_regular, read_regular};

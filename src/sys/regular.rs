@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -117,6 +117,26 @@ pub fn open_regular(path: &Path) -> Result<(File, u64), PathError> {
     let fd = openat(CWD, path, flags, Mode::empty()).doing("open", path)?;
     let size = expect_regular(&fd).doing("open", path)?;
     Ok((File::from(fd), size))
+}
+
+/// Reads the regular file at `path`, of at most `limit_bytes`.
+///
+/// A fifo or a device in its place does not make this wait.
+///
+/// # Errors
+/// The system's; [`io::ErrorKind::InvalidInput`] for what is no regular file,
+/// [`io::ErrorKind::FileTooLarge`] for one that is longer.
+pub fn read_regular(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, PathError> {
+    let (file, _) = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(limit_bytes.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .doing("read", path)?;
+    if bytes.len() as u64 > limit_bytes {
+        let error = format!("it is larger than {limit_bytes} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, error)).doing("read", path);
+    }
+    Ok(bytes)
 }
 
 fn expect_regular(fd: &OwnedFd) -> io::Result<u64> {

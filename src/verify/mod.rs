@@ -99,23 +99,48 @@ pub fn verify(
     deep: bool,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Verified, RepoError> {
-    let ids = match only {
+    let mut ids = match only {
         Some(ids) => ids.to_vec(),
         None => view.deployments()?,
     };
+    loop {
+        let before = refs(view, &ids)?;
+        let verified = look(view, ids.clone(), deep, progress);
+        let after = refs(view, &ids)?;
+        if verified.is_healthy() || before == after {
+            return Ok(verified);
+        }
+        // A set was taken away meanwhile, and a gc took what is missed.
+        if only.is_none() {
+            ids = view.deployments()?;
+        }
+    }
+}
+
+/// What the deployments' refs name.
+fn refs(view: &RepoView, ids: &[DeploymentId]) -> Result<Vec<Option<ObjectId>>, RepoError> {
+    ids.iter().map(|id| view.set_image_of(id)).collect()
+}
+
+fn look(
+    view: &RepoView,
+    ids: Vec<DeploymentId>,
+    deep: bool,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Verified {
     let found: Vec<Found> = ids.into_iter().map(|id| Found::read(view, id)).collect();
     let objects: BTreeSet<ObjectId> = found.iter().flat_map(|set| &set.objects).copied().collect();
     let objects: Vec<ObjectId> = objects.into_iter().collect();
     let (bad, bytes_hashed) = check(view, &objects, deep, progress);
     let deployments = found.into_iter().map(|set| set.judge(view, &bad));
-    Ok(Verified {
+    Verified {
         repository: view.path().to_owned(),
         secure: view.is_secure(),
         deep,
         objects: objects.len(),
         bytes_hashed,
         deployments: deployments.collect(),
-    })
+    }
 }
 
 /// What a deployment's ref leads to.

@@ -54,7 +54,7 @@ impl Bootable {
             algorithm: Algorithm::Sha512,
             insecure: true,
         };
-        Repo::create(&host.repo(), new).unwrap();
+        Repo::create(&host.repo(), new, Repo::LOCK_LIMIT).unwrap();
         host.write("home/.config/containers/policy.json", ACCEPT);
         host.write("root/run/boundstore/.keep", "");
         fs::create_dir_all(host.path("sysroot")).unwrap();

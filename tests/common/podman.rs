@@ -112,13 +112,18 @@ network_config_dir = "{at}/networks"
     /// `podman run OPTIONS IMAGE sh -c SCRIPT`
     #[track_caller]
     pub fn run(&self, options: &str, image: &str, script: &str) -> String {
+        text(&mut self.run_command(options, image, script))
+    }
+
+    /// The same, not run yet.
+    pub fn run_command(&self, options: &str, image: &str, script: &str) -> Command {
         let mut command = with_runtime();
         self.configure(&mut command);
         command
             .args(["podman", "run"])
             .args(options.split_whitespace())
             .args([image, "sh", "-c", script]);
-        text(&mut command)
+        command
     }
 
     /// A podman command that starts a container or its runtime.

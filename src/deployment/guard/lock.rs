@@ -25,8 +25,11 @@ use crate::{
     deployment::host::{Backend, Host, HostError, Staged},
     error::{Doing, PathError},
     repo::DeploymentId,
-    sys::failpoint::failpoint,
+    sys::{failpoint::failpoint, read_regular},
 };
+
+/// The longest record that is read: ours are shorter.
+const LIMIT_BYTES: u64 = 64 << 10;
 
 /// Who holds a deployment back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +50,9 @@ pub(super) struct Lock<'a> {
 impl Lock<'_> {
     /// Who holds `staged` back. A record of what is not ours goes.
     pub(super) fn owner(&self, staged: &Staged) -> Result<Owner, GuardError> {
-        let record = match fs::read_to_string(self.record()) {
-            Ok(record) => record,
+        let record = match self.read_record() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            read => read.doing("read", self.record())?,
+            read => read?,
         };
         if !staged.finalization_locked {
             self.forget()?;
@@ -83,7 +85,7 @@ impl Lock<'_> {
     /// Unlocks what is ours. Somebody may have staged another one, or made the
     /// lock his own: then there is nothing to do.
     pub(super) fn release(&self) -> Result<(), GuardError> {
-        let ours = fs::read_to_string(self.record()).doing("read", self.record())?;
+        let ours = self.read_record()?;
         if ours == self.identity()? {
             match self.host.set_finalization_locked(self.id, false) {
                 Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
@@ -97,6 +99,12 @@ impl Lock<'_> {
 
     fn forget(&self) -> Result<(), PathError> {
         super::remove_if_there(&self.record())
+    }
+
+    /// What is no text is no record of ours.
+    fn read_record(&self) -> Result<String, PathError> {
+        let bytes = read_regular(&self.record(), LIMIT_BYTES)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn record(&self) -> PathBuf {

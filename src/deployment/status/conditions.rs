@@ -10,6 +10,9 @@ use crate::{
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
 };
 
+/// Why a deployment that should have a set has none.
+pub(super) const NO_SET: &str = "NoSet";
+
 fn condition(kind: Kind, status: bool, reason: &'static str, message: String) -> Condition {
     Condition {
         kind,
@@ -35,7 +38,7 @@ impl Look<'_> {
             }
             Ok(None) => {
                 let message = format!("run `boundstore sync --deployment {id}`");
-                return condition(Kind::Present, false, "NoSet", message);
+                return condition(Kind::Present, false, NO_SET, message);
             }
             Err(error) => return damaged(with_causes(error)),
         };

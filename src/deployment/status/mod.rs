@@ -198,7 +198,15 @@ pub fn status(
         mounts: mounted_sets()?,
         veto,
     };
-    let deployments = ids.into_iter().map(|id| look.at(known(&id), id)).collect();
+    let deployments = ids.into_iter().map(|id| look.steadily_at(known(&id), &id));
+    let mut deployments: Vec<DeploymentStatus> = deployments.collect();
+    if only.is_none() {
+        // Listed for nothing but a set, which somebody has just removed.
+        let vetoed = look.veto.as_ref().map(|veto| &veto.deployment);
+        let is_gone = |one: &DeploymentStatus| one.conditions[0].reason == conditions::NO_SET;
+        deployments
+            .retain(|one| known(&one.id).is_some() || vetoed == Some(&one.id) || !is_gone(one));
+    }
     Ok(Status {
         repository: paths.repo.clone(),
         secure: view.is_some_and(|view| view.is_secure()),
@@ -230,6 +238,19 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// Looks again where another set has taken the place of one that is bad:
+    /// a gc may have had that already.
+    fn steadily_at(&self, known: Option<&Deployment>, id: &DeploymentId) -> DeploymentStatus {
+        let named = || self.view.map(|view| view.set_image_of(id).ok());
+        loop {
+            let before = named();
+            let status = self.at(known, id.clone());
+            if status.conditions[0].status || named() == before {
+                return status;
+            }
+        }
+    }
+
     fn at(&self, known: Option<&Deployment>, id: DeploymentId) -> DeploymentStatus {
         let set = self.view.map_or(Ok(None), |view| view.set(&id));
         let mounted = match &set {
