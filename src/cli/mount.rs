@@ -181,7 +181,10 @@ fn stand_in(global: &Global, mounter: &Mounter, target: &Path) {
     match mounter.stand_in(target) {
         Ok(true) => output.warn("an empty store stands in, so that podman goes on working"),
         Ok(false) => output.warn("what was mounted there stays"),
-        Err(error) => output.warn(&format!("nor could an empty store be mounted: {error}")),
+        Err(error) => {
+            let text = with_causes(&error);
+            output.warn(&format!("nor could an empty store be mounted: {text}"));
+        }
     }
 }
 

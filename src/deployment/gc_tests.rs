@@ -2,7 +2,7 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::{
-    deployment::host::Staged,
+    deployment::host::{Note, Staged},
     name::Algorithm,
     repo::{DeploymentId, fs_verity_digest},
 };
@@ -37,7 +37,12 @@ impl Host for Fake {
         Err(HostError::Unknown(id.clone()))
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        _: bool,
+        _: Note<'_>,
+    ) -> Result<bool, HostError> {
         Err(HostError::NotStaged(id.clone()))
     }
 

@@ -98,10 +98,11 @@ impl Repo {
         let folder = Path::new("streams");
         let mut any = false;
         for name in streams.into_iter().filter(|name| is_ours(name)) {
-            any |= sys::remove_at(self.fd(), &folder.join(name))?;
+            any |= sys::remove_at(self.fd(), &folder.join(name))
+                .map_err(|error| self.located(error))?;
         }
         if any {
-            sys::fsync_dir(self.fd(), folder)?;
+            sys::fsync_dir(self.fd(), folder).map_err(|error| self.located(error))?;
         }
         Ok(())
     }

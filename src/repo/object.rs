@@ -162,7 +162,7 @@ impl Repo {
                 file
             }
         };
-        sys::create_dir_all_at(self.fd(), folder)?;
+        sys::create_dir_all_at(self.fd(), folder).map_err(|error| self.located(error))?;
         self.link_object(file, &id, &path)?;
         Ok(Ensured::Created(id))
     }
@@ -199,10 +199,10 @@ impl Repo {
 
     /// An unnamed file in a folder, which is made where it is not there yet.
     fn tmpfile(&self, folder: &Path) -> Result<File, PathError> {
-        match sys::open_tmpfile(self.fd(), folder) {
+        match sys::open_tmpfile(self.fd(), folder).map_err(|error| self.located(error)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                sys::create_dir_all_at(self.fd(), folder)?;
-                sys::open_tmpfile(self.fd(), folder)
+                sys::create_dir_all_at(self.fd(), folder).map_err(|error| self.located(error))?;
+                sys::open_tmpfile(self.fd(), folder).map_err(|error| self.located(error))
             }
             opened => opened,
         }
@@ -228,13 +228,14 @@ impl Repo {
         } else {
             file
         };
-        match sys::link_tmpfile(&file, self.fd(), path) {
+        match sys::link_tmpfile(&file, self.fd(), path).map_err(|error| self.located(error)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Not believed, or somebody wrote the same one meanwhile.
                 let temporary = temporary_name(path);
-                sys::remove_at(self.fd(), &temporary)?;
-                sys::link_tmpfile(&file, self.fd(), &temporary)?;
-                sys::rename_at(self.fd(), &temporary, path)?;
+                sys::remove_at(self.fd(), &temporary).map_err(|error| self.located(error))?;
+                sys::link_tmpfile(&file, self.fd(), &temporary)
+                    .map_err(|error| self.located(error))?;
+                sys::rename_at(self.fd(), &temporary, path).map_err(|error| self.located(error))?;
             }
             other => other?,
         }

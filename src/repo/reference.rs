@@ -191,8 +191,9 @@ impl Repo {
             return Ok(());
         };
         let path = refs_dir().join(ours);
-        sys::remove_at(self.fd(), &path)?;
-        Ok(sys::fsync_dir(self.fd(), path.parent().unwrap_or(&path))?)
+        sys::remove_at(self.fd(), &path).map_err(|error| self.located(error))?;
+        Ok(sys::fsync_dir(self.fd(), path.parent().unwrap_or(&path))
+            .map_err(|error| self.located(error))?)
     }
 }
 

@@ -136,7 +136,7 @@ impl Repo {
         };
         if let Err(RepoError::BadObject { .. }) = self.view().check_object(&id) {
             let path = format!("objects/{}", id.object_path());
-            sys::remove_at(self.fd(), path.as_ref())?;
+            sys::remove_at(self.fd(), path.as_ref()).map_err(|error| self.located(error))?;
         }
         Ok(())
     }
@@ -144,9 +144,10 @@ impl Repo {
     fn register(&self, name: &str, id: &ObjectId) -> Result<(), RepoError> {
         self.sync()?;
         let target = format!("../objects/{}", id.object_path());
-        sys::create_dir_all_at(self.fd(), "streams")?;
-        sys::symlink_at(&target, self.fd(), format!("streams/{name}").as_ref())?;
-        Ok(sys::fsync_dir(self.fd(), "streams".as_ref())?)
+        sys::create_dir_all_at(self.fd(), "streams").map_err(|error| self.located(error))?;
+        sys::symlink_at(&target, self.fd(), format!("streams/{name}").as_ref())
+            .map_err(|error| self.located(error))?;
+        Ok(sys::fsync_dir(self.fd(), "streams".as_ref()).map_err(|error| self.located(error))?)
     }
 
     /// Lets a ref below `streams/refs/boundstore` name a stream, durably. The
@@ -154,18 +155,19 @@ impl Repo {
     pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
         let path = refs_dir().join(name);
         let folder = path.parent().unwrap_or(&path).to_owned();
-        sys::create_dir_all_at(self.fd(), &folder)?;
+        sys::create_dir_all_at(self.fd(), &folder).map_err(|error| self.located(error))?;
         let up = "../".repeat(folder.components().count() - 1);
-        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path)?;
-        Ok(sys::fsync_dir(self.fd(), &folder)?)
+        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path)
+            .map_err(|error| self.located(error))?;
+        Ok(sys::fsync_dir(self.fd(), &folder).map_err(|error| self.located(error))?)
     }
 
     /// Removes a ref, durably; says whether there was one.
     pub(super) fn remove_reference(&self, name: &str) -> Result<bool, RepoError> {
         let path = refs_dir().join(name);
-        let removed = sys::remove_at(self.fd(), &path)?;
+        let removed = sys::remove_at(self.fd(), &path).map_err(|error| self.located(error))?;
         if let Some(folder) = path.parent().filter(|_| removed) {
-            sys::fsync_dir(self.fd(), folder)?;
+            sys::fsync_dir(self.fd(), folder).map_err(|error| self.located(error))?;
         }
         Ok(removed)
     }

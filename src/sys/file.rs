@@ -129,6 +129,15 @@ pub fn rename_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathError
     fs::renameat(&dir, from, &dir, to).doing("rename to", to)
 }
 
+/// Renames within `dir`, unless the new name is taken.
+///
+/// # Errors
+/// Whatever `renameat2(2)` says; `EEXIST` where it is.
+pub fn rename_new_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathError> {
+    failpoint!("rename new").doing("rename to", to)?;
+    fs::renameat_with(&dir, from, &dir, to, fs::RenameFlags::NOREPLACE).doing("rename to", to)
+}
+
 /// Creates a symlink below `dir`, atomically replacing what is there. A kill
 /// on the way can leave `NAME~PID` beside it, see [`is_temporary`].
 ///

@@ -6,6 +6,7 @@ use std::{
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::{
@@ -16,7 +17,7 @@ use rustix::{
     },
 };
 
-use super::{failpoint::failpoint, file::proc_path, loop_device};
+use super::{DirLock, failpoint::failpoint, file::proc_path, loop_device, mount_table};
 use crate::error::{Doing, PathError};
 
 /// Why a mount failed.
@@ -182,19 +183,30 @@ impl Overlay<'_> {
 pub fn mount_overlay(overlay: &Overlay<'_>) -> Result<OwnedFd, MountError> {
     // Kernels before 6.15 take no layer from a detached mount: it needs a
     // path for the moment. The overlay holds on to it by itself afterwards.
-    std::fs::create_dir_all(overlay.run_dir).doing("create", overlay.run_dir)?;
-    let stage = tempfile::Builder::new()
-        .prefix("stage-")
-        .tempdir_in(overlay.run_dir)
-        .doing("create a directory in", overlay.run_dir)?;
-    attach(overlay.metadata, stage.path())?;
-    let mounted = mount_overlay_forms(overlay, stage.path());
-    failpoint!("unstage").doing("unmount", stage.path())?;
-    let detached =
-        rustix::mount::unmount(stage.path(), UnmountFlags::DETACH).doing("unmount", stage.path());
+    let folder = overlay.run_dir.join("stage");
+    let stage = folder.join("metadata");
+    std::fs::create_dir_all(&stage).doing("create", &stage)?;
+    let alone = DirLock::exclusive(&folder, STAGE_LIMIT)?;
+    let busy = || std::io::Error::from(std::io::ErrorKind::WouldBlock);
+    let _alone = alone.ok_or_else(busy).doing("lock", &folder)?;
+    // What one that was killed has left there.
+    while is_mount_point(&stage)? {
+        unmount(&stage, Unmount::Lazy)?;
+    }
+    attach(overlay.metadata, &stage)?;
+    let mounted = mount_overlay_forms(overlay, &stage);
+    let detached = unmount(&stage, Unmount::Lazy);
     let mounted = mounted?;
     detached?;
     Ok(mounted)
+}
+
+/// How long another overlay is waited for; one takes milliseconds.
+const STAGE_LIMIT: Duration = Duration::from_secs(30);
+
+fn is_mount_point(path: &Path) -> Result<bool, PathError> {
+    let path = path.canonicalize().doing("resolve", path)?;
+    Ok(mount_table()?.iter().any(|mount| mount.target == path))
 }
 
 /// Tells a context which layers to take, in one of the forms.

@@ -3,21 +3,22 @@
 //! A lock is a file or a flag of ostree's or bootc's that says nothing of who
 //! made it. Ours has a record, `run/boundstore/locks/<deployment>`:
 //!
-//! 1. nothing is locked: an empty record is made;
-//! 2. the deployment is locked;
-//! 3. what the lock is, by device, inode and time of the host's files, is
-//!    written to the record.
+//! 1. the file that is to be the lock is made, under another name;
+//! 2. what it is, by device, inode and time of the host's files, is written to
+//!    the record;
+//! 3. it is given its name: the deployment is locked.
 //!
-//! Killed after 1, the deployment is not locked, and the record says nothing:
-//! it is begun again. Killed after 2, it is locked and the record is empty:
-//! that is what a user's lock made after 1 looks like too, so it counts as a
-//! user's, who unlocks it. After 3 the lock is ours as long as the host's files
-//! are those: whoever stages again, or unlocks and locks, makes others.
+//! Killed before 3, the deployment is not locked, and whatever the record says
+//! it is begun again: a lock that somebody makes meanwhile is another file.
+//! After 3 the lock is ours as long as the host's files are those: whoever
+//! stages again, or unlocks and locks, makes others.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::GuardError;
@@ -25,11 +26,15 @@ use crate::{
     deployment::host::{Backend, Host, HostError, Staged},
     error::{Doing, PathError},
     repo::DeploymentId,
-    sys::{failpoint::failpoint, read_regular},
+    sys::{DirLock, failpoint::failpoint, read_regular},
 };
 
 /// The longest record that is read: ours are shorter.
 const LIMIT_BYTES: u64 = 64 << 10;
+
+const FOLDER: &str = "run/boundstore/locks";
+/// How long another guard is waited for; one takes milliseconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Who holds a deployment back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +63,7 @@ impl Lock<'_> {
             self.forget()?;
             return Ok(Owner::Nobody);
         }
-        if !record.is_empty() && record == self.identity()? {
+        if record == self.identity(None)? {
             return Ok(Owner::Us);
         }
         self.forget()?;
@@ -67,27 +72,38 @@ impl Lock<'_> {
 
     /// Locks what nobody has locked: whoever did so meanwhile holds it.
     pub(super) fn take(&self) -> Result<Owner, GuardError> {
+        let _alone = self.alone()?;
         let record = self.record();
-        if let Some(folder) = record.parent() {
-            fs::create_dir_all(folder).doing("create directory", folder)?;
+        let mut note = |lock: &Metadata| {
+            let identity = self.identity(Some(lock))?;
+            failpoint!("write lock record").doing("write", &record)?;
+            fs::write(&record, identity).doing("write", &record)
+        };
+        let host = self.host;
+        if host.set_finalization_locked(self.id, true, &mut note)? {
+            return Ok(Owner::Us);
         }
-        failpoint!("begin lock record").doing("write", &record)?;
-        fs::write(&record, "").doing("write", &record)?;
-        if !self.host.set_finalization_locked(self.id, true)? {
-            self.forget()?;
-            return Ok(Owner::Others);
-        }
-        failpoint!("write lock record").doing("write", &record)?;
-        fs::write(&record, self.identity()?).doing("write", &record)?;
-        Ok(Owner::Us)
+        self.forget()?;
+        Ok(Owner::Others)
+    }
+
+    /// Two at once would each take the other's file for what was left there.
+    fn alone(&self) -> Result<DirLock, PathError> {
+        let folder = self.root.join(FOLDER);
+        fs::create_dir_all(&folder).doing("create directory", &folder)?;
+        let lock = DirLock::exclusive(&folder, LOCK_LIMIT)?;
+        let busy = || io::Error::from(io::ErrorKind::WouldBlock);
+        lock.ok_or_else(busy).doing("lock", folder)
     }
 
     /// Unlocks what is ours. Somebody may have staged another one, or made the
     /// lock his own: then there is nothing to do.
     pub(super) fn release(&self) -> Result<(), GuardError> {
+        let _alone = self.alone()?;
         let ours = self.read_record()?;
-        if ours == self.identity()? {
-            match self.host.set_finalization_locked(self.id, false) {
+        if ours == self.identity(None)? {
+            let host = self.host;
+            match host.set_finalization_locked(self.id, false, &mut |_| Ok(())) {
                 Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
                 unlocked => {
                     unlocked?;
@@ -108,12 +124,12 @@ impl Lock<'_> {
     }
 
     fn record(&self) -> PathBuf {
-        let locks = self.root.join("run/boundstore/locks");
-        locks.join(self.id.as_str())
+        self.root.join(FOLDER).join(self.id.as_str())
     }
 
-    /// The host's files that say what is staged and whether it is held back.
-    fn identity(&self) -> Result<String, PathError> {
+    /// The host's files that say what is staged and whether it is held back;
+    /// the last of them, which is the lock, as `lock` will be.
+    fn identity(&self, lock: Option<&Metadata>) -> Result<String, PathError> {
         let files: &[&str] = match self.host.backend() {
             Backend::Ostree => &[
                 "ostree/staged-deployment",
@@ -122,9 +138,10 @@ impl Lock<'_> {
             Backend::Composefs => &["composefs/staged-deployment"],
         };
         let mut identity = String::new();
-        for file in files {
+        for (index, file) in files.iter().enumerate() {
             let path = self.root.join("run").join(file);
-            match fs::symlink_metadata(&path) {
+            let lock = lock.filter(|_| index + 1 == files.len()).cloned();
+            match lock.map_or_else(|| fs::symlink_metadata(&path), Ok) {
                 Ok(file) => {
                     let (device, inode) = (file.dev(), file.ino());
                     let (seconds, rest) = (file.mtime(), file.mtime_nsec());

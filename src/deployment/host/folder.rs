@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::HostError;
+use super::{HostError, Note};
 use crate::{
     error::{Doing, PathError},
     sys::{self, ReadInRootError, RootDir},
@@ -113,39 +113,71 @@ impl Folder {
         found(self.0.open_dir(path).map(Self))
     }
 
-    /// Creates an empty file, unless it is there; says whether it did.
-    pub(super) fn create_file(&self, path: impl AsRef<Path>) -> Result<bool, HostError> {
-        let path = path.as_ref();
-        let (folder, name) = self.parent(path)?;
-        match sys::create_file_at(folder.fd(), name) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            created => created.map(|()| true).map_err(|error| folder.failed(error)),
+    /// Creates an empty file, unless it is there; says whether it did. `note`
+    /// hears of it before it has its name.
+    pub(super) fn create_file(
+        &self,
+        path: impl AsRef<Path>,
+        note: Note<'_>,
+    ) -> Result<bool, HostError> {
+        let (folder, name) = self.parent(path.as_ref())?;
+        let located = |error| folder.failed(error);
+        let temporary = folder.write_beside(name, b"")?;
+        let noted = folder.note(&temporary, note);
+        let done = noted.and_then(
+            |()| match sys::rename_new_at(folder.fd(), &temporary, name) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                renamed => renamed.map(|()| true).map_err(located),
+            },
+        );
+        if !matches!(done, Ok(true)) {
+            sys::remove_at(folder.fd(), &temporary).map_err(located)?;
         }
+        done
+    }
+
+    /// A new file beside `name`, which takes the place of one that was left there.
+    fn write_beside(&self, name: &Path, bytes: &[u8]) -> Result<PathBuf, HostError> {
+        let temporary = PathBuf::from(format!(".{}.boundstore", name.display()));
+        let located = |error| self.failed(error);
+        sys::remove_at(self.fd(), &temporary).map_err(located)?;
+        let written = sys::write_file_at(self.fd(), &temporary, bytes);
+        if let Err(error) = written {
+            let _the_first_error_counts = sys::remove_at(self.fd(), &temporary);
+            return Err(located(error));
+        }
+        Ok(temporary)
+    }
+
+    fn note(&self, file: &Path, note: Note<'_>) -> Result<(), HostError> {
+        let opened = sys::open_file_at(self.fd(), file).map_err(|error| self.failed(error))?;
+        let metadata = opened.metadata().doing("stat", self.path(file))?;
+        Ok(note(&metadata)?)
     }
 
     /// Puts a new file in the place of one, mode 0644, if `still` says so when
-    /// the new one is complete; says whether it did.
+    /// the new one is complete; says whether it did. `note` hears of the new one
+    /// before that.
     pub(super) fn replace(
         &self,
         path: impl AsRef<Path>,
         bytes: &[u8],
+        note: Note<'_>,
         still: impl FnOnce() -> Result<bool, HostError>,
     ) -> Result<bool, HostError> {
         let path = path.as_ref();
         let (folder, name) = self.parent(path)?;
-        let temporary = format!(".{}.{}", name.display(), std::process::id());
-        let temporary = Path::new(&temporary);
         let located = |error| folder.failed(error);
-        sys::remove_at(folder.fd(), temporary).map_err(located)?;
-        let written = sys::write_file_at(folder.fd(), temporary, bytes).map_err(located);
-        let done = written.and_then(|()| still()).and_then(|still| {
+        let temporary = folder.write_beside(name, bytes)?;
+        let noted = folder.note(&temporary, note);
+        let done = noted.and_then(|()| still()).and_then(|still| {
             if still {
-                sys::rename_at(folder.fd(), temporary, name).map_err(located)?;
+                sys::rename_at(folder.fd(), &temporary, name).map_err(located)?;
             }
             Ok(still)
         });
         if !matches!(done, Ok(true)) {
-            sys::remove_at(folder.fd(), temporary).map_err(located)?;
+            sys::remove_at(folder.fd(), &temporary).map_err(located)?;
         }
         done
     }

@@ -14,7 +14,7 @@ mod ostree;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt::Debug, os::fd::OwnedFd, path::PathBuf};
+use std::{fmt::Debug, fs::Metadata, os::fd::OwnedFd, path::PathBuf};
 
 use serde::Serialize;
 
@@ -69,6 +69,9 @@ pub struct Staged {
     pub finalization_locked: bool,
 }
 
+/// Hears of a file before it is put in its place.
+pub type Note<'n> = &'n mut dyn FnMut(&Metadata) -> Result<(), PathError>;
+
 /// The deployments of a host.
 ///
 /// Garbage collection needs all of them, or none. A boot and the guard need
@@ -112,11 +115,17 @@ pub trait Host: Debug {
 
     /// Holds the staged deployment back from becoming the next boot, or lets it.
     /// Says whether that changed anything; nothing does where `id` is not the
-    /// staged one any more.
+    /// staged one any more. `note` hears of the file that is to be the lock
+    /// before it is one. Not for two at once.
     ///
     /// # Errors
     /// [`HostError::NotStaged`], or the file could not be changed.
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError>;
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        note: Note<'_>,
+    ) -> Result<bool, HostError>;
 
     /// Whether an id has the form of this host's own: all others are given by hand.
     fn is_own(&self, id: &DeploymentId) -> bool;

@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Backend, Deployment, Host, HostError, HostPaths, Staged,
+    Backend, Deployment, Host, HostError, HostPaths, Note, Staged,
     boot_menu::{BootItem, boot_menu},
     folder::Folder,
 };
@@ -237,7 +237,12 @@ impl Host for ComposefsHost {
         Ok(mount)
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        note: Note<'_>,
+    ) -> Result<bool, HostError> {
         let staged = self.staged_file()?.filter(|staged| staged.id == *id);
         let mut staged = staged.ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.locked == locked {
@@ -250,7 +255,7 @@ impl Host for ComposefsHost {
         // Whoever staged another meanwhile has replaced the file: what is
         // renamed now must still be about this one.
         let still = || Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id));
-        if self.root.replace(STAGED, text.as_bytes(), still)? {
+        if self.root.replace(STAGED, text.as_bytes(), note, still)? {
             Ok(true)
         } else {
             Err(HostError::NotStaged(id.clone()))

@@ -21,7 +21,7 @@ use std::{
 };
 
 use super::{
-    Backend, Deployment, Host, HostError, HostPaths, Staged,
+    Backend, Deployment, Host, HostError, HostPaths, Note, Staged,
     boot_entry::BootEntry,
     folder::{DirIdentity, Folder},
     gvariant::{Dict, NotVariant},
@@ -315,7 +315,12 @@ impl Host for OstreeHost {
         Ok(dir.into_fd())
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        note: Note<'_>,
+    ) -> Result<bool, HostError> {
         let (staged, held) = self
             .staged_name()?
             .ok_or_else(|| HostError::NotStaged(id.clone()))?;
@@ -324,7 +329,7 @@ impl Host for OstreeHost {
         }
         match (locked, held) {
             (true, true) => Ok(false),
-            (true, false) => self.root.create_file(LOCKED),
+            (true, false) => self.root.create_file(LOCKED, note),
             (false, true) => Err(HostError::HeldByOwner(id.clone())),
             (false, false) => self.root.remove_file(LOCKED),
         }
