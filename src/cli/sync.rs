@@ -24,7 +24,7 @@ use crate::{
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
-    source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
+    source::{AuthFile, SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
     sys,
 };
 
@@ -227,14 +227,14 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
     let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
-    let options = source_options(args, root, &spool_dir);
-    let sources = Sources::open(&args.from, options)?;
-    let teller = Teller::new(&output, args.progress, id);
-    let observer = |event: SyncEvent<'_>| teller.tell(&event);
     let (config, broken) = global.config();
     if let Some(broken) = broken {
         output.warn(&format!("{}: the defaults hold", broken.text()));
     }
+    let options = source_options(args, root, &spool_dir, config.sync.idle_timeout);
+    let sources = Sources::open(&args.from, options)?;
+    let teller = Teller::new(&output, args.progress, id);
+    let observer = |event: SyncEvent<'_>| teller.tell(&event);
     let primary = kept_for(global, args, target, config.sync.keep_layers)?;
     let syncer = Syncer {
         repo: global.repo(),
@@ -289,7 +289,12 @@ fn kept_for(
 }
 
 /// What the library is told of this host: it reads no environment itself.
-fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceOptions {
+fn source_options(
+    args: &Args,
+    root: Option<&Root>,
+    spool_dir: &Path,
+    idle: Duration,
+) -> SourceOptions {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let policy_paths = match &args.policy {
         Some(policy) => vec![policy.clone()],
@@ -301,14 +306,15 @@ fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceO
     };
     // The target's credentials, then the running host's, as bootc looks for them.
     let of_root = root.iter().flat_map(|root| {
-        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.path.join(file))
+        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"]
+            .map(|file| AuthFile::in_root(&root.path, file))
     });
     let of_host = [
         "/run/ostree/auth.json",
         "/etc/ostree/auth.json",
         "/usr/lib/ostree/auth.json",
     ];
-    let auth_files = args.authfile.iter().cloned();
+    let auth_files = args.authfile.iter().map(AuthFile::of_host);
     SourceOptions {
         spool_dir: spool_dir.to_owned(),
         policy_paths,
@@ -316,9 +322,10 @@ fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceO
             policy: args.policy.clone(),
             auth_files: auth_files
                 .chain(of_root)
-                .chain(of_host.map(PathBuf::from))
+                .chain(of_host.map(AuthFile::of_host))
                 .collect(),
             tls_verify: !args.no_tls_verify,
+            idle,
             ..SkopeoOptions::default()
         },
     }
@@ -353,7 +360,7 @@ fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
     let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut wanted = Wanted::new(image.name);
     wanted.source = source;
-    wanted.auth_file = image.auth_file;
+    wanted.auth_file = image.auth_file.map(AuthFile::of_host);
     if let Some(platform) = &args.platform {
         wanted.platform = platform.clone();
     }

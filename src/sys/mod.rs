@@ -3,6 +3,7 @@
 mod file;
 mod lock;
 mod loop_device;
+mod memory_file;
 mod mount;
 mod mount_table;
 mod namespace;
@@ -17,6 +18,7 @@ pub use file::{
     trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
+pub use memory_file::MemoryFile;
 pub use mount::{
     MountError, Overlay, Unmount, attach, attach_beneath, make_read_only, mount_empty_tmpfs,
     mount_erofs, mount_overlay, unmount,

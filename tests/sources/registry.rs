@@ -4,7 +4,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use boundstore::source::{Failing, FetchStep, SkopeoOptions, SourceError, Sources, Wanted};
+use boundstore::source::{
+    AuthFile, Failing, FetchStep, SkopeoOptions, SourceError, Sources, Wanted,
+};
 
 use crate::{
     host::{Bench, TestRegistry, have, read_layers, run, wanted},
@@ -192,9 +194,12 @@ fn credentials_come_from_the_first_file_that_has_any() {
     }
     let resolve = |own: Option<&str>, files: &[&str]| {
         let mut options = bench.options();
-        options.skopeo.auth_files = files.iter().map(|file| bench.path(file)).collect();
+        options.skopeo.auth_files = files
+            .iter()
+            .map(|file| AuthFile::of_host(bench.path(file)))
+            .collect();
         let wanted = Wanted {
-            auth_file: own.map(|file| bench.path(file)),
+            auth_file: own.map(|file| AuthFile::of_host(bench.path(file))),
             ..wanted("quay.io/one:1", &target)
         };
         let found = Sources::open(&[], options).unwrap().resolve(&wanted)?;
