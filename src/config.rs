@@ -96,7 +96,7 @@ pub enum OnFailure {
 }
 
 /// `[sync]`
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -106,6 +106,9 @@ pub enum OnFailure {
 pub struct SyncConfig {
     /// Which layers of older sets a new one keeps.
     pub keep_layers: KeepLayers,
+    /// How long a registry may send nothing, or next to nothing.
+    #[serde(deserialize_with = "duration")]
+    pub idle_timeout: Duration,
 }
 
 /// Which layers of older sets a new one keeps.
@@ -117,6 +120,15 @@ pub enum KeepLayers {
     Referenced,
     /// None.
     None,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            keep_layers: KeepLayers::default(),
+            idle_timeout: Duration::from_secs(120),
+        }
+    }
 }
 
 impl Default for GuardConfig {

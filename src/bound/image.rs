@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::name::ImageName;
+use crate::name::{ImageName, without_userinfo};
 
 use super::{
     problem::{ArgumentError, ArgumentFault, Problem, ScanError},
@@ -67,7 +67,7 @@ pub fn from_command_line(text: &str) -> Result<BoundImage, ArgumentError> {
 /// The image of a `--image`, and the name as typed where that is a short one.
 pub(super) fn argument(text: &str) -> Result<(BoundImage, Option<&str>), ArgumentError> {
     let fail = |fault| ArgumentError {
-        text: text.to_owned(),
+        text: without_userinfo(text),
         fault,
     };
     let (written, source) = match text.split_once('=') {

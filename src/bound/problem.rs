@@ -158,7 +158,7 @@ pub enum EntryFault {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--image {text:?}")]
 pub struct ArgumentError {
-    /// What was typed.
+    /// What was typed, without credentials.
     pub text: String,
     /// What is wrong with it.
     #[source]

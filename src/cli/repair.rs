@@ -96,7 +96,8 @@ type Brought = Vec<(DeploymentId, Result<Repaired, Failure>)>;
 
 fn bring(global: &Global, args: &SourceArgs, verified: &Verified) -> Result<Brought, Failure> {
     let spool_dir = args.spool_dir();
-    let sources = Sources::open(&args.from, args.options(&[], &spool_dir))?;
+    let (config, _) = global.config();
+    let sources = Sources::open(&args.from, args.options(None, &config))?;
     let output = global.output();
     let mut brought = Vec::new();
     let mut mended = BTreeSet::new();

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    source::{SkopeoOptions, SourceOptions, SourceRef},
+    config::Config,
+    source::{AuthFile, SkopeoOptions, SourceOptions, SourceRef},
     sys,
 };
 
@@ -37,7 +38,7 @@ impl SourceArgs {
 
     /// What the library is told of this host: it reads no environment itself.
     /// The credentials in the target's root come before the running host's.
-    pub(super) fn options(&self, of_root: &[PathBuf], spool_dir: &Path) -> SourceOptions {
+    pub(super) fn options(&self, root: Option<&Path>, config: &Config) -> SourceOptions {
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let policy_paths = match &self.policy {
             Some(policy) => vec![policy.clone()],
@@ -52,14 +53,19 @@ impl SourceArgs {
             "/etc/ostree/auth.json",
             "/usr/lib/ostree/auth.json",
         ];
-        let auth_files = self.authfile.iter().chain(of_root).cloned();
+        let of_root = root.iter().flat_map(|root| {
+            ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"]
+                .map(|file| AuthFile::in_root(root, file))
+        });
+        let auth_files = self.authfile.iter().map(AuthFile::of_host).chain(of_root);
         SourceOptions {
-            spool_dir: spool_dir.to_owned(),
+            spool_dir: self.spool_dir(),
             policy_paths,
             skopeo: SkopeoOptions {
                 policy: self.policy.clone(),
-                auth_files: auth_files.chain(of_host.map(PathBuf::from)).collect(),
+                auth_files: auth_files.chain(of_host.map(AuthFile::of_host)).collect(),
                 tls_verify: !self.no_tls_verify,
+                idle: config.sync.idle_timeout,
                 ..SkopeoOptions::default()
             },
         }

@@ -2,10 +2,8 @@
 
 use std::{
     cell::Cell,
-    fs::File,
-    io,
-    os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -25,12 +23,12 @@ use crate::{
     bound::{self, BoundImage, Scan},
     config::KeepLayers,
     deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
-    error::{Doing, with_causes},
+    error::with_causes,
     import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo, Repo},
-    source::{Sources, Wanted},
-    sys::{self, ReadInRootError},
+    source::{AuthFile, Sources, Wanted},
+    sys,
 };
 
 /// How long a podman that writes to its store is waited for.
@@ -95,8 +93,11 @@ struct Target {
     root: Option<Root>,
 }
 
-/// A root file tree, held open; it may be mounted nowhere.
-struct Root(OwnedFd);
+/// A root file tree, held open.
+struct Root {
+    path: PathBuf,
+    dir: OwnedFd,
+}
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
@@ -160,7 +161,9 @@ fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
             );
             return Err(Failure::new(Exit::Usage, message));
         };
-        let root = Some(Root(sys::open_dir(path)?));
+        let dir = sys::open_dir(path)?;
+        let path = path.clone();
+        let root = Some(Root { path, dir });
         return Ok(vec![Target {
             id: id.clone(),
             root,
@@ -171,12 +174,21 @@ fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
     let ids = args.deployment.ids_of(host)?;
     let of_host = |id: DeploymentId| {
         let root = match host.filter(|host| host.is_own(&id)) {
-            Some(host) => Some(Root(host.open_root(&id)?)),
+            Some(host) => Some(Root::of(host.open_root(&id)?)),
             None => None,
         };
         Ok(Target { id, root })
     };
     ids.into_iter().map(of_host).collect()
+}
+
+impl Root {
+    fn of(dir: OwnedFd) -> Self {
+        // It may be mounted nowhere.
+        let path = format!("/proc/{}/fd/{}", std::process::id(), dir.as_raw_fd());
+        let path = path.into();
+        Self { path, dir }
+    }
 }
 
 /// Syncs, and lets `status` tell why it failed where the host has the deployment.
@@ -207,10 +219,12 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
     let spool_dir = args.sources.spool_dir();
-    // Held until skopeo has read them.
-    let of_root = credentials_of(root)?;
-    let paths: Vec<PathBuf> = of_root.iter().map(|(_, path)| path.clone()).collect();
-    let options = args.sources.options(&paths, &spool_dir);
+    let (config, broken) = global.config();
+    if let Some(broken) = broken {
+        output.warn(&format!("{}: the defaults hold", broken.text()));
+    }
+    let root_path = root.map(|root| root.path.as_path());
+    let options = args.sources.options(root_path, &config);
     let sources = Sources::open(&args.sources.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let watchdog = Cell::new(None);
@@ -227,10 +241,6 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         }
         teller.tell(&event);
     };
-    let (config, broken) = global.config();
-    if let Some(broken) = broken {
-        output.warn(&format!("{}: the defaults hold", broken.text()));
-    }
     let primary = kept_for(global, args, target, config.sync.keep_layers)?;
     let syncer = Syncer {
         repo: global.repo(),
@@ -285,27 +295,9 @@ fn kept_for(
     }
 }
 
-/// The credentials in a root file tree. skopeo would follow its links into the
-/// running host's, so it is given what was read inside.
-fn credentials_of(root: Option<&Root>) -> Result<Vec<(File, PathBuf)>, Failure> {
-    const MAX_BYTES: u64 = 1 << 20;
-    let mut found = Vec::new();
-    let Some(Root(root)) = root else {
-        return Ok(found);
-    };
-    for file in ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"] {
-        match sys::read_in_root(root.as_fd(), Path::new(file), MAX_BYTES) {
-            Ok(bytes) => found.push(sys::memory_file(&bytes).doing("copy", file)?),
-            Err(ReadInRootError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::new(Exit::Failed, error)),
-        }
-    }
-    Ok(found)
-}
-
 fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wanted>, Failure> {
     let scan = match root {
-        Some(Root(root)) => bound::scan(root.as_fd())?,
+        Some(root) => bound::scan(root.dir.as_fd())?,
         None => Scan::default(),
     };
     let scan = scan.with_command_line(&args.images)?;
@@ -323,7 +315,7 @@ fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
     let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut wanted = Wanted::new(image.name);
     wanted.source = source;
-    wanted.auth_file = image.auth_file;
+    wanted.auth_file = image.auth_file.map(AuthFile::of_host);
     if let Some(platform) = &args.platform {
         wanted.platform = platform.clone();
     }

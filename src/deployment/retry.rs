@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::source::{Failing, SourceError};
+use crate::{
+    error::with_causes,
+    source::{Failing, SourceError},
+};
 
 /// How long to try again what failed in a way that may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,15 @@ pub struct Retry {
 
 /// The longest pause between two tries.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A failure that is to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failed<'a> {
+    /// This one, with its causes.
+    Anew(&'a str),
+    /// The same as before.
+    SameAgain,
+}
 
 impl Retry {
     /// Never.
@@ -29,14 +41,16 @@ impl Retry {
     }
 
     /// Does `attempt` until it succeeds, fails for good, or the limit is
-    /// reached; `tell` hears of each failure that is to be tried again.
+    /// reached; `tell` hears of each failure that is to be tried again, and
+    /// whether it is the same as the one before it.
     pub(super) fn run<T>(
         self,
         mut attempt: impl FnMut() -> Result<T, SourceError>,
-        tell: impl Fn(&SourceError, Duration),
+        tell: impl Fn(Failed<'_>, Duration),
     ) -> Result<T, SourceError> {
         let mut pause = self.first_pause;
         let mut first_failure = None;
+        let mut last: Option<String> = None;
         loop {
             let error = match attempt() {
                 Err(error) if error.failing() == Failing::Transient => error,
@@ -46,7 +60,12 @@ impl Retry {
             if since.elapsed() + pause > self.limit {
                 return Err(error);
             }
-            tell(&error, pause);
+            let text = with_causes(&error);
+            match last.as_deref() == Some(text.as_str()) {
+                true => tell(Failed::SameAgain, pause),
+                false => tell(Failed::Anew(&text), pause),
+            }
+            last = Some(text);
             std::thread::sleep(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -80,7 +99,11 @@ mod tests {
             tried.set(tried.get() + 1);
             outcome(tried.get()).map_or(Ok(()), |failing| Err(failure(failing)))
         };
-        let done = retry.run(attempt, |_, _| told.set(told.get() + 1));
+        let done = retry.run(attempt, |failed, _| {
+            let anew = matches!(failed, Failed::Anew(_));
+            assert_eq!(anew, told.get() == 0, "all failures are alike");
+            told.set(told.get() + 1);
+        });
         (tried.get(), told.get(), done.is_ok())
     }
 

@@ -14,11 +14,11 @@ use super::{
     SinceBoot,
     at_once::at_once,
     dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
-    retry::Retry,
+    retry::{Failed, Retry},
 };
 use crate::{
     document::Compression,
-    error::{PathError, with_causes},
+    error::PathError,
     import::{ImportError, ImportLimits, import_layer, layer_entries},
     name::{ImageName, LayerId, ManifestDigest},
     repo::{
@@ -310,7 +310,7 @@ impl Syncer<'_> {
     ) -> Result<Vec<Plan>, SyncError> {
         let (sources, retry) = (self.sources, self.retry);
         let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
-            let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
+            let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
             let found = retry.run(|| sources.resolve(wanted), again);
             found.map_err(|source| source_error(&wanted.name, source))
         };
@@ -416,15 +416,15 @@ impl Syncer<'_> {
         };
         let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
         let retry = self.retry;
-        let again = |error: &SourceError, pause| {
-            let heard = Heard::again(error, pause);
+        let again = |failed: Failed<'_>, pause| {
+            let heard = Heard::again(failed, pause);
             self.hear(&first.image().name, None, &heard);
         };
         let open = || retry.run(|| Spool::open(&self.spool_dir), again);
         let spool = spool.map_or_else(open, Ok);
         let spool = spool.map_err(|source| failed(first, source))?;
         let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
-            let again = |error: &SourceError, pause| tell(Heard::again(error, pause));
+            let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
             let mut progress = |step| tell(Heard::Step(step));
             let attempt = || plan.found.fetch(layers, &spool, &mut progress);
             let fetched = retry.run(attempt, again);
@@ -539,8 +539,11 @@ enum Heard {
 }
 
 impl Heard {
-    fn again(error: &SourceError, pause: Duration) -> Self {
-        let error = with_causes(error);
+    fn again(failed: Failed<'_>, pause: Duration) -> Self {
+        let error = match failed {
+            Failed::Anew(text) => text.to_owned(),
+            Failed::SameAgain => "the same again".to_owned(),
+        };
         Self::Again { error, pause }
     }
 }

@@ -54,7 +54,7 @@ impl ImageName {
     /// slash; a tag can hold `..`.
     pub fn normalise(text: &str) -> Result<NormalisedName, ImageNameError> {
         let fail = |reason| ImageNameError {
-            text: text.to_owned(),
+            text: super::without_userinfo(text),
             reason,
         };
         if is_image_id(text) {

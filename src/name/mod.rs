@@ -8,6 +8,7 @@ mod layer_id;
 mod mtime;
 mod object_id;
 mod platform;
+mod redact;
 
 pub use digest::{
     BlobDigest, ConfigDigest, DiffId, Digest, DigestError, Hasher, IndexDigest, ManifestDigest,
@@ -17,3 +18,4 @@ pub use layer_id::{LayerId, LinkId};
 pub use mtime::Mtime;
 pub use object_id::{Algorithm, ObjectId, ObjectIdError};
 pub use platform::{Platform, PlatformError};
+pub use redact::{HIDDEN, without_userinfo};

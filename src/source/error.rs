@@ -139,8 +139,10 @@ pub enum SourceError {
         /// What they mean.
         failing: Failing,
     },
-    /// Nothing came for too long.
-    #[error("{doing} {reference}: nothing came for {idle_secs} s; try again")]
+    /// Too little came for too long.
+    #[error(
+        "{doing} {reference}: nothing, or next to nothing, came for {idle_secs} s; try again later"
+    )]
     Timeout {
         /// What was being done.
         doing: &'static str,

@@ -26,6 +26,7 @@ mod tar_index;
 mod wanted;
 
 pub use containers_storage::{ContainersStorage, DEFAULT_ROOT as DEFAULT_GRAPH_ROOT};
+pub use credentials::AuthFile;
 pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{Documents, ImageError, LayerData, LayerDescriptor, LayerForm, ResolvedImage};

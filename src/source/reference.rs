@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use crate::name::ImageName;
+use crate::name::{ImageName, without_userinfo};
 
 /// A transport and what it needs to find an image, as containers-transports(5)
 /// writes it.
@@ -57,7 +57,7 @@ impl FromStr for SourceRef {
 
     fn from_str(text: &str) -> Result<Self, SourceRefError> {
         let fail = |reason: &str| SourceRefError {
-            text: text.to_owned(),
+            text: without_userinfo(text),
             reason: reason.to_owned(),
         };
         let (transport, rest) = text

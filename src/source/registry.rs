@@ -1,13 +1,13 @@
 //! `docker://`: registries, through skopeo.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
-    credentials::choose_auth_file,
+    credentials::{AuthFile, Credentials},
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
@@ -88,7 +88,7 @@ impl Registry {
     /// # Errors
     /// [`SourceError`]; its kind tells refusals, the network and damage apart.
     pub fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError> {
-        let skopeo = self.skopeo(wanted.auth_file.as_deref())?;
+        let skopeo = self.skopeo(wanted.auth_file.as_ref())?;
         let runtime = runtime()?;
         let origin = self.origin();
         let pin = self.location.pinned().or_else(|| wanted.pins().next());
@@ -149,7 +149,7 @@ impl Registry {
     pub fn fetch(
         &self,
         image: &ResolvedImage,
-        auth_file: Option<&Path>,
+        auth_file: Option<&AuthFile>,
         layers: &[usize],
         spool: &Spool,
         progress: &mut dyn FnMut(FetchStep),
@@ -267,11 +267,11 @@ impl Registry {
         })
     }
 
-    fn skopeo(&self, auth_file: Option<&Path>) -> Result<Skopeo<'_>, SourceError> {
-        let files = self.options.auth_files.iter().map(|path| path.as_path());
+    fn skopeo(&self, own: Option<&AuthFile>) -> Result<Skopeo<'_>, SourceError> {
+        let files = own.into_iter().chain(&self.options.auth_files);
         Ok(Skopeo {
             options: &self.options,
-            auth_file: choose_auth_file(auth_file.into_iter().chain(files))?,
+            credentials: Credentials::choose(files)?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::{
     io,
     path::PathBuf,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use containers_image_proxy::{
@@ -16,15 +16,20 @@ use tokio::{
 };
 
 use super::{
-    Failing, SourceError,
+    AuthFile, Failing, SourceError,
+    credentials::Credentials,
     policy::PolicyError,
-    skopeo_words::{classify, message_of},
+    skopeo_words::{classify, message_of, without_secrets},
 };
 use crate::{
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError},
     error::Doing,
     sys::Leash,
 };
+
+/// What must come of a blob within [`SkopeoOptions::idle`]: a registry that
+/// sends a byte now and then would hold a sync for years.
+const PROGRESS_BYTES: usize = 64 << 10;
 
 /// How skopeo is run. It reads its own environment and configuration, as ever:
 /// registries.conf, registries.d, policy.json.
@@ -38,11 +43,12 @@ pub struct SkopeoOptions {
     pub registries_conf: Option<PathBuf>,
     /// Files of credentials, besides the wanted image's own: the first that has
     /// any is used, else skopeo's defaults. Missing and empty ones are no error.
-    pub auth_files: Vec<PathBuf>,
+    pub auth_files: Vec<AuthFile>,
     /// `false` talks to registries without a certificate, or without TLS;
     /// `true` leaves it to registries.conf.
     pub tls_verify: bool,
-    /// How long nothing may come before the fetch is given up.
+    /// How long nothing may come, or less than 64 KiB of a blob, before the
+    /// fetch is given up; a document must be whole by then.
     pub idle: Duration,
 }
 
@@ -62,7 +68,7 @@ impl Default for SkopeoOptions {
 /// One way of running skopeo: its options, with the credentials chosen.
 pub(super) struct Skopeo<'a> {
     pub(super) options: &'a SkopeoOptions,
-    pub(super) auth_file: Option<PathBuf>,
+    pub(super) credentials: Option<Credentials>,
 }
 
 impl Skopeo<'_> {
@@ -83,8 +89,8 @@ impl Skopeo<'_> {
         const DOING: &str = "inspect";
         let mut command = self.command();
         command.args(["inspect", "--raw"]);
-        if let Some(auth_file) = &self.auth_file {
-            command.arg("--authfile").arg(auth_file);
+        if let Some(credentials) = &self.credentials {
+            command.arg("--authfile").arg(credentials.path());
         }
         if !self.options.tls_verify {
             command.arg("--tls-verify=false");
@@ -123,7 +129,7 @@ impl Skopeo<'_> {
         }
         if !status.success() {
             let message = message_of(&String::from_utf8_lossy(&stderr));
-            return Err(failed(DOING, reference, message));
+            return Err(failed(DOING, reference, &message, self.secrets()));
         }
         Ok(stdout)
     }
@@ -135,12 +141,19 @@ impl Skopeo<'_> {
         let mut leash = Leash::tie(&mut command).doing("prepare", &self.options.program)?;
         let mut config = ImageProxyConfig::default();
         config.skopeo_cmd = Some(command);
-        config.authfile.clone_from(&self.auth_file);
+        config.authfile = self.credentials.as_ref().map(Credentials::path);
         config.insecure_skip_tls_verification = Some(!self.options.tls_verify);
         let started = timeout(self.options.idle, ImageProxy::new_with_config(config)).await;
         let proxy = match started {
             Ok(Err(ProxyError::SkopeoSpawnError(error))) => return Err(self.not_spawned(error)),
-            Ok(Err(error)) => return Err(proxy_failed("start the proxy for", reference, &error)),
+            Ok(Err(error)) => {
+                return Err(proxy_failed(
+                    "start the proxy for",
+                    reference,
+                    &error,
+                    self.secrets(),
+                ));
+            }
             Ok(Ok(proxy)) => {
                 leash.hold().doing("watch", &self.options.program)?;
                 proxy
@@ -153,15 +166,20 @@ impl Skopeo<'_> {
         let image = timeout(self.options.idle, proxy.open_image(reference))
             .await
             .map_err(|_| self.timeout(DOING, reference))?
-            .map_err(|error| proxy_failed(DOING, reference, &error))?;
+            .map_err(|error| proxy_failed(DOING, reference, &error, self.secrets()))?;
         Ok(Session {
             image,
             has_judged: has_judged(proxy.protocol_version()),
             proxy,
             reference: reference.to_owned(),
             idle: self.options.idle,
+            secrets: self.secrets().to_vec(),
             _leash: leash,
         })
+    }
+
+    fn secrets(&self) -> &[String] {
+        self.credentials.as_ref().map_or(&[], Credentials::secrets)
     }
 
     fn not_spawned(&self, error: io::Error) -> SourceError {
@@ -191,6 +209,7 @@ pub(super) struct Session {
     proxy: ImageProxy,
     reference: String,
     idle: Duration,
+    secrets: Vec<String>,
     _leash: Leash,
 }
 
@@ -203,33 +222,52 @@ impl Session {
         mut sink: impl FnMut(&[u8]) -> Result<(), SourceError>,
     ) -> Result<(), SourceError> {
         const DOING: &str = "fetch a blob of";
-        let fail = |error: ProxyError| proxy_failed(DOING, &self.reference, &error);
-        let digest: Digest =
-            blob.digest.to_string().parse().map_err(|error| {
-                failed(DOING, &self.reference, format!("{}: {error}", blob.digest))
-            })?;
+        let fail = |error: ProxyError| proxy_failed(DOING, &self.reference, &error, &self.secrets);
+        let digest: Digest = blob.digest.to_string().parse().map_err(|error| {
+            let message = format!("{}: {error}", blob.digest);
+            failed(DOING, &self.reference, &message, &self.secrets)
+        })?;
         let get = self.proxy.get_blob(&self.image, &digest, blob.size);
         let (mut reader, driver) = timeout(self.idle, get)
             .await
             .map_err(|_| timed_out(DOING, &self.reference, self.idle))?
             .map_err(fail)?;
+        let too_slow = || timed_out(DOING, &self.reference, self.idle);
         let copy = async {
             let mut buffer = vec![0; 1 << 17];
+            let (mut waited, mut came) = (Duration::ZERO, 0);
             loop {
-                let length = timeout(self.idle, reader.read(&mut buffer))
+                let begun = Instant::now();
+                let left = self.idle.saturating_sub(waited);
+                let length = timeout(left, reader.read(&mut buffer))
                     .await
-                    .map_err(|_| timed_out(DOING, &self.reference, self.idle))?
+                    .map_err(|_| too_slow())?
                     .doing("read from the proxy for", &self.reference)?;
                 if length == 0 {
                     return Ok(());
                 }
+                waited += begun.elapsed();
+                came += length;
+                if came >= PROGRESS_BYTES {
+                    (waited, came) = (Duration::ZERO, 0);
+                }
                 sink(&buffer[..length])?;
             }
         };
-        // If skopeo stops early, its reason is worth more than the short blob.
         let driver = async { driver.await.map_err(fail) };
-        tokio::try_join!(copy, driver)?;
-        Ok(())
+        tokio::pin!(copy, driver);
+        tokio::select! {
+            copied = &mut copy => {
+                copied?;
+                // If skopeo stopped early, its reason is worth more than the
+                // short blob.
+                timeout(self.idle, driver).await.map_err(|_| too_slow())?
+            }
+            judged = &mut driver => {
+                judged?;
+                copy.await
+            }
+        }
     }
 }
 
@@ -261,26 +299,25 @@ fn timed_out(doing: &'static str, reference: &str, idle: Duration) -> SourceErro
     }
 }
 
-fn proxy_failed(doing: &'static str, reference: &str, error: &ProxyError) -> SourceError {
-    let retryable = error.is_retryable();
-    match failed(doing, reference, message_of(&error.to_string())) {
-        SourceError::Skopeo {
-            doing,
-            reference,
-            message,
-            failing: Failing::Other,
-        } if retryable => SourceError::Skopeo {
-            doing,
-            reference,
-            message,
-            failing: Failing::Transient,
-        },
-        other => other,
+fn proxy_failed(
+    doing: &'static str,
+    reference: &str,
+    error: &ProxyError,
+    secrets: &[String],
+) -> SourceError {
+    let mut failed = failed(doing, reference, &message_of(&error.to_string()), secrets);
+    if let SourceError::Skopeo { failing, .. } = &mut failed
+        && *failing == Failing::Other
+        && error.is_retryable()
+    {
+        *failing = Failing::Transient;
     }
+    failed
 }
 
-fn failed(doing: &'static str, reference: &str, message: String) -> SourceError {
-    let failing = classify(&message);
+fn failed(doing: &'static str, reference: &str, message: &str, secrets: &[String]) -> SourceError {
+    let failing = classify(message);
+    let message = without_secrets(message, secrets);
     if failing == Failing::Denied {
         return SourceError::Denied {
             wanted: reference.to_owned(),

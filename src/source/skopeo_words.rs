@@ -1,6 +1,7 @@
 //! Making sense of what skopeo says.
 
 use super::Failing;
+use crate::name::{HIDDEN, without_userinfo};
 
 /// What skopeo means: older ones say it in words only, and all say it in Go's
 /// English whatever the locale.
@@ -32,7 +33,6 @@ pub(super) fn classify(message: &str) -> Failing {
                 "name unknown",
                 "repository name not known",
                 "blob unknown",
-                "404",
             ],
         ),
         (
@@ -42,7 +42,6 @@ pub(super) fn classify(message: &str) -> Failing {
                 "authentication required",
                 "requested access to the resource is denied",
                 "invalid username/password",
-                "403",
             ],
         ),
         (
@@ -60,12 +59,6 @@ pub(super) fn classify(message: &str) -> Failing {
                 ": EOF",
                 "broken pipe",
                 "toomanyrequests",
-                "429",
-                "status 5",
-                "500 ",
-                "502",
-                "503",
-                "504",
                 "unexpectedly exited",
             ],
         ),
@@ -73,7 +66,67 @@ pub(super) fn classify(message: &str) -> Failing {
     let meaning = MEANINGS
         .iter()
         .find(|(_, words)| words.iter().any(|words| message.contains(words)));
-    meaning.map_or(Failing::Other, |(failing, _)| *failing)
+    meaning.map_or_else(|| of_status(message), |(failing, _)| *failing)
+}
+
+/// What an HTTP status in the message means. It is a word of its own: digests
+/// and ports have the same digits.
+fn of_status(message: &str) -> Failing {
+    let words = message.split(|c: char| !(c.is_ascii_alphanumeric() || c == ':'));
+    for word in words.map(|word| word.trim_end_matches(':')) {
+        match word {
+            "404" => return Failing::NotFound,
+            "401" | "403" => return Failing::Unauthorised,
+            "408" | "429" | "500" | "502" | "503" | "504" => return Failing::Transient,
+            _ => {}
+        }
+    }
+    Failing::Other
+}
+
+/// The longest message that is passed on: registries write into it.
+const MESSAGE_LIMIT_CHARS: usize = 2000;
+
+/// `message` without `secrets` and what else may open something: credentials
+/// in URLs, their queries (signatures of redirects), tokens. Characters that
+/// act on a terminal are replaced; what is too long is cut.
+pub(super) fn without_secrets(message: &str, secrets: &[String]) -> String {
+    let mut text = message.to_owned();
+    for secret in secrets {
+        text = text.replace(secret.as_str(), HIDDEN);
+    }
+    let mut shown = String::new();
+    let mut hide_next = false;
+    for piece in without_userinfo(&text).split_inclusive([' ', '"', '\'', '\n', '\\']) {
+        let word = piece.trim_end_matches([' ', '"', '\'', '\n', '\\']);
+        let end = &piece[word.len()..];
+        let scheme = ["bearer", "basic"].contains(&word.to_ascii_lowercase().as_str());
+        match word {
+            // A JSON Web Token, whoever quotes it.
+            _ if word.starts_with("eyJ") => shown.push_str(HIDDEN),
+            // The key of a reply of a token server.
+            ":" | "" => shown.push_str(word),
+            _ if hide_next && word != "token:" => shown.push_str(HIDDEN),
+            _ => match (word.contains("://"), word.find(['?', '#'])) {
+                (true, Some(at)) => {
+                    shown.push_str(&word[..=at]);
+                    shown.push_str(HIDDEN);
+                }
+                _ => shown.push_str(word),
+            },
+        }
+        if !matches!(word, ":" | "") {
+            hide_next = scheme || ["token", "access_token", "refresh_token"].contains(&word);
+        }
+        shown.push_str(end);
+    }
+    let acts = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let mut shown = shown.replace(acts, "?");
+    if let Some((at, _)) = shown.char_indices().nth(MESSAGE_LIMIT_CHARS) {
+        shown.truncate(at);
+        shown.push_str(" [cut]");
+    }
+    shown
 }
 
 /// skopeo's message without its log line: `time=".." level=fatal msg=".."`.
@@ -89,6 +142,41 @@ pub(super) fn message_of(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_hidden() {
+        let secrets = ["dTpwYXNz".to_owned(), "hunter22".to_owned()];
+        for (message, shown) in [
+            (
+                "Get \"https://cdn.test/b?X-Sig=abc&e=1\": EOF",
+                "Get \"https://cdn.test/b?***\": EOF",
+            ),
+            ("in http://u:p@h/v2/: EOF", "in http://***@h/v2/: EOF"),
+            (
+                "Authorization: Bearer abc.def x",
+                "Authorization: Bearer *** x",
+            ),
+            ("sent dTpwYXNz, hunter22!", "sent ***, ***!"),
+            (
+                r#"body {"token": "abc", "a": 1}"#,
+                r#"body {"token": "***", "a": 1}"#,
+            ),
+            (
+                r#"body "{\"token\":\"abc\"}""#,
+                r#"body "{\"token\":\"***\"}""#,
+            ),
+            ("got eyJhbGciOi.J9.x", "got ***"),
+            (
+                "Requesting bearer token: 500",
+                "Requesting bearer token: 500",
+            ),
+            ("red \u{1b}[31m", "red ?[31m"),
+            ("docker://h/a@sha256:00: 404", "docker://h/a@sha256:00: 404"),
+        ] {
+            assert_eq!(without_secrets(message, &secrets), shown);
+        }
+        assert!(without_secrets(&"é".repeat(9000), &[]).ends_with("é [cut]"));
+    }
 
     #[test]
     fn skopeo_is_understood() {
@@ -133,6 +221,15 @@ mod tests {
                 "corrupted blob, expecting sha256:00, got sha256:11",
                 Failing::Corrupt,
             ),
+            (
+                "reading blob sha256:11404503403: connection refused",
+                Failing::Transient,
+            ),
+            ("reading sha256:11404503: odd", Failing::Other),
+            ("Get http://h:404/v2/: odd", Failing::Other),
+            ("StatusCode: 404, <html>", Failing::NotFound),
+            ("invalid status code 403 (Forbidden)", Failing::Unauthorised),
+            ("unexpected HTTP status: 500 x", Failing::Transient),
             (
                 "http: server gave HTTP response to HTTPS client",
                 Failing::Other,

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError, SourceRef,
-    Wanted,
+    AuthFile, ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError,
+    SourceRef, Wanted,
     policy::judge_native,
     registry::{FetchStep, Registry},
     skopeo::SkopeoOptions,
@@ -51,7 +51,7 @@ pub struct Found {
     /// The source, as text.
     pub origin: String,
     source: Arc<Source>,
-    auth_file: Option<PathBuf>,
+    auth_file: Option<AuthFile>,
 }
 
 impl Sources {
@@ -215,7 +215,7 @@ impl Found {
         match &*self.source {
             Source::Registry(registry) => registry.fetch(
                 &self.image,
-                self.auth_file.as_deref(),
+                self.auth_file.as_ref(),
                 layers,
                 spool,
                 progress,

@@ -1,9 +1,7 @@
 //! What is asked of a source.
 
-use std::path::PathBuf;
-
 use super::{
-    LayerDescriptor, ResolvedImage, SourceError, SourceRef,
+    AuthFile, LayerDescriptor, ResolvedImage, SourceError, SourceRef,
     image::{Documents, ImageError},
 };
 use crate::name::{ImageName, ManifestDigest, Platform};
@@ -18,7 +16,7 @@ pub struct Wanted {
     /// Where it is to come from, if not from the registry of its name.
     pub source: Option<SourceRef>,
     /// Its own credentials; tried before those of the host.
-    pub auth_file: Option<PathBuf>,
+    pub auth_file: Option<AuthFile>,
     /// The digest a lock file holds it to: of its manifest, or of its index.
     pub locked: Option<ManifestDigest>,
 }

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Write},
+    io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{self, AtFlags, MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::fs::{self, AtFlags, Mode, OFlags};
 
 use super::failpoint::{failpoint, write_all};
 use crate::error::{Doing, PathError};
@@ -334,17 +334,4 @@ pub fn write_file_at(dir: impl AsFd, path: &Path, bytes: &[u8]) -> Result<(), Pa
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-/// A file that lies in memory and has no name: a child of this process can
-/// open it by the path, as long as the file is held. Whatever kills this
-/// process leaves nothing of it behind.
-///
-/// # Errors
-/// The system's.
-pub fn memory_file(bytes: &[u8]) -> io::Result<(File, PathBuf)> {
-    let fd = memfd_create("boundstore", MemfdFlags::CLOEXEC)?;
-    let mut file = File::from(fd);
-    file.write_all(bytes)?;
-    let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-    Ok((file, path.into()))
 }

@@ -4,6 +4,7 @@ pub mod failpoint;
 mod file;
 mod lock;
 mod loop_device;
+mod memory_file;
 mod mount;
 mod mount_table;
 mod namespace;
@@ -13,11 +14,12 @@ mod regular;
 
 pub use file::{
     Symlink, create_dir_all_at, create_file_at, create_private_dir, current_dir, free_bytes,
-    fsync_dir, is_root, is_temporary, link_tmpfile, memory_file, names_in, open_dir, open_file_at,
-    open_tmpfile, read_link_at, remove_at, rename_at, rename_new_at, reopen_read_only, symlink_at,
+    fsync_dir, is_root, is_temporary, link_tmpfile, names_in, open_dir, open_file_at, open_tmpfile,
+    read_link_at, remove_at, rename_at, rename_new_at, reopen_read_only, symlink_at,
     symlinks_below, sync_filesystem, trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
+pub use memory_file::MemoryFile;
 pub use mount::{
     MountError, Overlay, Unmount, attach, attach_beneath, mount_erofs, mount_overlay, mount_tmpfs,
     unmount,
