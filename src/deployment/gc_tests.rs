@@ -37,7 +37,12 @@ impl Host for Fake {
         Err(HostError::Unknown(id.clone()))
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, _: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        _: bool,
+        _: &dyn Fn() -> bool,
+    ) -> Result<bool, HostError> {
         Err(HostError::NotStaged(id.clone()))
     }
 

@@ -72,7 +72,9 @@ impl Lock<'_> {
             fs::create_dir_all(folder).doing("create directory", folder)?;
         }
         fs::write(&record, "").doing("write", &record)?;
-        if !self.host.set_finalization_locked(self.id, true)? {
+        let before = self.identity()?;
+        let still = || self.is(&before);
+        if !self.host.set_finalization_locked(self.id, true, &still)? {
             self.forget()?;
             return Ok(Owner::Others);
         }
@@ -84,8 +86,9 @@ impl Lock<'_> {
     /// lock his own: then there is nothing to do.
     pub(super) fn release(&self) -> Result<(), GuardError> {
         let ours = self.read_record()?;
-        if ours == self.identity()? {
-            match self.host.set_finalization_locked(self.id, false) {
+        if self.is(&ours) {
+            let still = || self.is(&ours);
+            match self.host.set_finalization_locked(self.id, false, &still) {
                 Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
                 unlocked => {
                     unlocked?;
@@ -93,6 +96,11 @@ impl Lock<'_> {
             }
         }
         Ok(self.forget()?)
+    }
+
+    /// Whether the host's files are still these.
+    fn is(&self, identity: &str) -> bool {
+        self.identity().is_ok_and(|now| now == identity)
     }
 
     fn forget(&self) -> Result<(), PathError> {

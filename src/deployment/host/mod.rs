@@ -110,11 +110,17 @@ pub trait Host: Debug {
 
     /// Holds the staged deployment back from becoming the next boot, or lets it.
     /// Says whether that changed anything; nothing does where `id` is not the
-    /// staged one any more.
+    /// staged one any more, or where `still` says at the last moment that the
+    /// files are not those that the caller has judged.
     ///
     /// # Errors
     /// [`HostError::NotStaged`], or the file could not be changed.
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError>;
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        still: &dyn Fn() -> bool,
+    ) -> Result<bool, HostError>;
 
     /// Whether an id has the form of this host's own: all others are given by hand.
     fn is_own(&self, id: &DeploymentId) -> bool;

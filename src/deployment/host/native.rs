@@ -236,7 +236,12 @@ impl Host for ComposefsHost {
         Ok(mount)
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        still: &dyn Fn() -> bool,
+    ) -> Result<bool, HostError> {
         let staged = self.staged_file()?.filter(|staged| staged.id == *id);
         let mut staged = staged.ok_or_else(|| HostError::NotStaged(id.clone()))?;
         if staged.locked == locked {
@@ -248,9 +253,14 @@ impl Host for ComposefsHost {
         let text = Value::Object(staged.json).to_string();
         // Whoever staged another meanwhile has replaced the file: what is
         // renamed now must still be about this one.
-        let still = || Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id));
-        if self.root.replace(STAGED, text.as_bytes(), still)? {
+        let is_staged = || -> Result<bool, HostError> {
+            Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id))
+        };
+        let unchanged = || Ok(is_staged()? && still());
+        if self.root.replace(STAGED, text.as_bytes(), unchanged)? {
             Ok(true)
+        } else if is_staged()? {
+            Ok(false)
         } else {
             Err(HostError::NotStaged(id.clone()))
         }

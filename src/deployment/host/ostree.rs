@@ -315,7 +315,12 @@ impl Host for OstreeHost {
         Ok(dir.into_fd())
     }
 
-    fn set_finalization_locked(&self, id: &DeploymentId, locked: bool) -> Result<bool, HostError> {
+    fn set_finalization_locked(
+        &self,
+        id: &DeploymentId,
+        locked: bool,
+        still: &dyn Fn() -> bool,
+    ) -> Result<bool, HostError> {
         let (staged, held) = self
             .staged_name()?
             .ok_or_else(|| HostError::NotStaged(id.clone()))?;
@@ -324,6 +329,7 @@ impl Host for OstreeHost {
         }
         match (locked, held) {
             (true, true) => Ok(false),
+            _ if !still() => Ok(false),
             (true, false) => self.root.create_file(LOCKED),
             (false, true) => Err(HostError::HeldByOwner(id.clone())),
             (false, false) => self.root.remove_file(LOCKED),

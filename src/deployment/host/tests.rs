@@ -300,7 +300,7 @@ fn what_is_broken_elsewhere_hides_neither_what_runs_nor_what_comes() {
         assert_eq!(host.booted().unwrap(), Some(a));
         assert_eq!(host.staged().unwrap().unwrap().id, b);
         assert_eq!(host.soft_reboot_target().unwrap(), Some(c));
-        assert!(host.set_finalization_locked(&b, true).is_ok());
+        assert!(host.set_finalization_locked(&b, true, &|| true).is_ok());
         assert!(host.staged().unwrap().unwrap().finalization_locked);
         let opened = host.open_root(&b).map(drop);
         assert!(!matches!(opened, Err(HostError::Malformed { .. })));
@@ -328,14 +328,14 @@ fn only_the_staged_deployment_is_locked() {
         fake.boot(&a);
         let host = fake.host();
         let not_staged = |id: &DeploymentId, locked| {
-            let refused = host.set_finalization_locked(id, locked);
+            let refused = host.set_finalization_locked(id, locked, &|| true);
             assert!(matches!(refused, Err(HostError::NotStaged(named)) if named == *id));
         };
         not_staged(&b, true);
         fake.stage(&b, false);
         let mut before = false;
         for locked in [true, true, false, false, true] {
-            let changed = host.set_finalization_locked(&b, locked).unwrap();
+            let changed = host.set_finalization_locked(&b, locked, &|| true).unwrap();
             assert_eq!(changed, locked != before);
             before = locked;
             let expected = if locked { "staged locked" } else { "staged" };
@@ -363,7 +363,9 @@ fn what_others_wrote_into_the_staged_file_stays() {
     let id = fake.deploy(1);
     fake.boot(&id);
     fake.stage(&id, false);
-    fake.host().set_finalization_locked(&id, true).unwrap();
+    fake.host()
+        .set_finalization_locked(&id, true, &|| true)
+        .unwrap();
     let text = fs::read_to_string(fake.path(fake.staged_file())).unwrap();
     let expected =
         format!(r#"{{"depl_id":"{id}","finalization_locked":true,"more":[1,{{"x":null}}]}}"#);
@@ -375,7 +377,7 @@ fn what_ostree_holds_back_itself_is_not_let() {
     let fake = FakeHost::new(Backend::Ostree);
     let id = fake.deploy(1);
     fake.stage(&id, true);
-    let refused = fake.host().set_finalization_locked(&id, false);
+    let refused = fake.host().set_finalization_locked(&id, false, &|| true);
     assert!(matches!(refused, Err(HostError::HeldByOwner(_))));
 }
 
@@ -427,7 +429,7 @@ fn a_staged_file_that_is_not_understood_is_an_error() {
             for failed in [
                 host.deployments().map(drop),
                 host.staged().map(drop),
-                host.set_finalization_locked(&id, true).map(drop),
+                host.set_finalization_locked(&id, true, &|| true).map(drop),
             ] {
                 let error = failed.expect_err(what);
                 let named = matches!(&error, HostError::Malformed { path, .. }
