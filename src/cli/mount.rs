@@ -11,9 +11,7 @@ use super::{
     selector::Selector,
 };
 use crate::{
-    deployment::{
-        ExposeError, Mounter, SinceBoot, lack, note_boot, store_label, umount as unmount,
-    },
+    deployment::{ExposeError, Mounter, SinceBoot, lack, note_boot, store_label},
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView},
 };
@@ -190,8 +188,13 @@ fn stand_in(global: &Global, mounter: &Mounter, target: &Path) {
 
 pub(super) fn umount(global: &Global, args: &UmountArgs) -> Result<Exit, Failure> {
     let target = &args.target;
-    let since_boot = SinceBoot::of(&global.host_root);
-    unmount(since_boot.run_dir(), target, args.lazy)?;
+    let mounter = Mounter {
+        run_dir: SinceBoot::of(&global.host_root).run_dir().to_owned(),
+        allow_missing_verity: false,
+        context: None,
+        lock_limit: Mounter::LOCK_LIMIT,
+    };
+    mounter.umount(target, args.lazy)?;
     let result = json!({ "target": target });
     let text = || format!("unmounted {}\n", target.display());
     global.output().result("umount", &result, text)?;

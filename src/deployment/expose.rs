@@ -207,6 +207,26 @@ impl Mounter {
         Ok(true)
     }
 
+    /// Unmounts all of ours that is at `target`, while nobody mounts.
+    ///
+    /// # Errors
+    /// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
+    /// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
+    pub fn umount(&self, target: &Path, lazy: bool) -> Result<(), ExposeError> {
+        let _alone = alone(&self.run_dir, self.lock_limit)?;
+        let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
+        let mut found = false;
+        while exposed_at(target)?.is_some() {
+            sys::unmount(target, how)?;
+            found = true;
+        }
+        if found {
+            Ok(())
+        } else {
+            Err(ExposeError::NotMounted(target.to_owned()))
+        }
+    }
+
     /// Mounts this set of the deployment; nothing where it has another by now.
     fn mount_set(
         &self,
@@ -403,25 +423,4 @@ fn fill_empty(mount: &OwnedFd) -> Result<(), PathError> {
         sys::create_file_at(mount, path)?;
     }
     Ok(())
-}
-
-/// Unmounts all of ours that is at `target`, while nobody mounts: `run_dir` is
-/// that of [`Mounter`].
-///
-/// # Errors
-/// [`ExposeError::NotMounted`] where nothing of ours is seen there, and
-/// [`MountError::Busy`] where something uses it and `lazy` is not asked for.
-pub fn umount(run_dir: &Path, target: &Path, lazy: bool) -> Result<(), ExposeError> {
-    let _alone = alone(run_dir, Mounter::LOCK_LIMIT)?;
-    let how = if lazy { Unmount::Lazy } else { Unmount::IfIdle };
-    let mut found = false;
-    while exposed_at(target)?.is_some() {
-        sys::unmount(target, how)?;
-        found = true;
-    }
-    if found {
-        Ok(())
-    } else {
-        Err(ExposeError::NotMounted(target.to_owned()))
-    }
 }

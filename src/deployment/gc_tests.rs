@@ -42,6 +42,7 @@ impl Host for Fake {
         id: &DeploymentId,
         _: bool,
         _: Note<'_>,
+        _: &dyn Fn() -> bool,
     ) -> Result<bool, HostError> {
         Err(HostError::NotStaged(id.clone()))
     }

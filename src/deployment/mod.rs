@@ -23,7 +23,7 @@ pub use dangling::{
     dangling_condition, keep_referenced, standing_on,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
-pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, shown_at, umount};
+pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, shown_at};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,

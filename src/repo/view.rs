@@ -54,6 +54,17 @@ impl RepoView {
             path: path.to_owned(),
             source,
         };
+        // The crate would wait for the writer of a fifo.
+        let meta = match sys::open_file_at(&dir, "meta.json") {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(RepoError::Absent(path.to_owned()));
+            }
+            meta => meta?,
+        };
+        let kind = meta.metadata().doing("stat", path.join("meta.json"))?;
+        if !kind.is_file() {
+            return Err(failed("its meta.json is no regular file".into()));
+        }
         let algorithm = read_repo_algorithm(&dir)
             .map_err(|error| failed(error.into()))?
             .ok_or_else(|| RepoError::Absent(path.to_owned()))?;
@@ -66,7 +77,6 @@ impl RepoView {
                 ));
             }
         };
-        let meta = sys::open_file_at(&dir, "meta.json")?;
         let secure = measure(algorithm, &meta).map_err(failed)? != Verity::Absent;
         Ok(Self {
             dir,

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Result;
+use boundstore::deployment::Mounter;
 
 use crate::{
     capability::{
@@ -155,7 +156,13 @@ fn command_with_unknown_label(guest: &Guest) -> Result<String> {
 fn empty_store(guest: &Guest) -> Result<String> {
     enforced(guest, || {
         let target = guest.folder("empty")?;
-        boundstore::deployment::mount_empty(&target)?;
+        let mounter = Mounter {
+            run_dir: guest.folder("run")?,
+            allow_missing_verity: false,
+            context: None,
+            lock_limit: Mounter::LOCK_LIMIT,
+        };
+        mounter.mount_empty(&target)?;
         labels(&target)
     })
 }

@@ -79,8 +79,9 @@ impl Lock<'_> {
             failpoint!("write lock record").doing("write", &record)?;
             fs::write(&record, identity).doing("write", &record)
         };
-        let host = self.host;
-        if host.set_finalization_locked(self.id, true, &mut note)? {
+        let before = self.identity(None)?;
+        let (host, still) = (self.host, || self.is(&before));
+        if host.set_finalization_locked(self.id, true, &mut note, &still)? {
             return Ok(Owner::Us);
         }
         self.forget()?;
@@ -101,9 +102,9 @@ impl Lock<'_> {
     pub(super) fn release(&self) -> Result<(), GuardError> {
         let _alone = self.alone()?;
         let ours = self.read_record()?;
-        if ours == self.identity(None)? {
-            let host = self.host;
-            match host.set_finalization_locked(self.id, false, &mut |_| Ok(())) {
+        if self.is(&ours) {
+            let (host, still) = (self.host, || self.is(&ours));
+            match host.set_finalization_locked(self.id, false, &mut |_| Ok(()), &still) {
                 Err(HostError::NotStaged(_) | HostError::HeldByOwner(_)) => {}
                 unlocked => {
                     unlocked?;
@@ -111,6 +112,11 @@ impl Lock<'_> {
             }
         }
         Ok(self.forget()?)
+    }
+
+    /// Whether the host's files are still these.
+    fn is(&self, identity: &str) -> bool {
+        self.identity(None).is_ok_and(|now| now == identity)
     }
 
     fn forget(&self) -> Result<(), PathError> {

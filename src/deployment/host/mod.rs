@@ -115,8 +115,9 @@ pub trait Host: Debug {
 
     /// Holds the staged deployment back from becoming the next boot, or lets it.
     /// Says whether that changed anything; nothing does where `id` is not the
-    /// staged one any more. `note` hears of the file that is to be the lock
-    /// before it is one. Not for two at once.
+    /// staged one any more, or where `still` says at the last moment that the
+    /// files are not those that the caller has judged. `note` hears of the file
+    /// that is to be the lock before it is one. Not for two at once.
     ///
     /// # Errors
     /// [`HostError::NotStaged`], or the file could not be changed.
@@ -125,6 +126,7 @@ pub trait Host: Debug {
         id: &DeploymentId,
         locked: bool,
         note: Note<'_>,
+        still: &dyn Fn() -> bool,
     ) -> Result<bool, HostError>;
 
     /// Whether an id has the form of this host's own: all others are given by hand.

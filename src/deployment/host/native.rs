@@ -242,6 +242,7 @@ impl Host for ComposefsHost {
         id: &DeploymentId,
         locked: bool,
         note: Note<'_>,
+        still: &dyn Fn() -> bool,
     ) -> Result<bool, HostError> {
         let staged = self.staged_file()?.filter(|staged| staged.id == *id);
         let mut staged = staged.ok_or_else(|| HostError::NotStaged(id.clone()))?;
@@ -254,9 +255,15 @@ impl Host for ComposefsHost {
         let text = Value::Object(staged.json).to_string();
         // Whoever staged another meanwhile has replaced the file: what is
         // renamed now must still be about this one.
-        let still = || Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id));
-        if self.root.replace(STAGED, text.as_bytes(), note, still)? {
+        let is_staged = || -> Result<bool, HostError> {
+            Ok(self.staged_file()?.is_some_and(|staged| staged.id == *id))
+        };
+        let unchanged = || Ok(is_staged()? && still());
+        let text = text.as_bytes();
+        if self.root.replace(STAGED, text, note, unchanged)? {
             Ok(true)
+        } else if is_staged()? {
+            Ok(false)
         } else {
             Err(HostError::NotStaged(id.clone()))
         }

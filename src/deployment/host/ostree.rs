@@ -320,6 +320,7 @@ impl Host for OstreeHost {
         id: &DeploymentId,
         locked: bool,
         note: Note<'_>,
+        still: &dyn Fn() -> bool,
     ) -> Result<bool, HostError> {
         let (staged, held) = self
             .staged_name()?
@@ -329,6 +330,7 @@ impl Host for OstreeHost {
         }
         match (locked, held) {
             (true, true) => Ok(false),
+            _ if !still() => Ok(false),
             (true, false) => self.root.create_file(LOCKED, note),
             (false, true) => Err(HostError::HeldByOwner(id.clone())),
             (false, false) => self.root.remove_file(LOCKED),

@@ -301,7 +301,7 @@ fn what_is_broken_elsewhere_hides_neither_what_runs_nor_what_comes() {
         assert_eq!(host.staged().unwrap().unwrap().id, b);
         assert_eq!(host.soft_reboot_target().unwrap(), Some(c));
         assert!(
-            host.set_finalization_locked(&b, true, &mut |_| Ok(()))
+            host.set_finalization_locked(&b, true, &mut |_| Ok(()), &|| true)
                 .is_ok()
         );
         assert!(host.staged().unwrap().unwrap().finalization_locked);
@@ -331,7 +331,7 @@ fn only_the_staged_deployment_is_locked() {
         fake.boot(&a);
         let host = fake.host();
         let not_staged = |id: &DeploymentId, locked| {
-            let refused = host.set_finalization_locked(id, locked, &mut |_| Ok(()));
+            let refused = host.set_finalization_locked(id, locked, &mut |_| Ok(()), &|| true);
             assert!(matches!(refused, Err(HostError::NotStaged(named)) if named == *id));
         };
         not_staged(&b, true);
@@ -339,7 +339,7 @@ fn only_the_staged_deployment_is_locked() {
         let mut before = false;
         for locked in [true, true, false, false, true] {
             let changed = host
-                .set_finalization_locked(&b, locked, &mut |_| Ok(()))
+                .set_finalization_locked(&b, locked, &mut |_| Ok(()), &|| true)
                 .unwrap();
             assert_eq!(changed, locked != before);
             before = locked;
@@ -369,7 +369,7 @@ fn what_others_wrote_into_the_staged_file_stays() {
     fake.boot(&id);
     fake.stage(&id, false);
     fake.host()
-        .set_finalization_locked(&id, true, &mut |_| Ok(()))
+        .set_finalization_locked(&id, true, &mut |_| Ok(()), &|| true)
         .unwrap();
     let text = fs::read_to_string(fake.path(fake.staged_file())).unwrap();
     let expected =
@@ -384,7 +384,7 @@ fn what_ostree_holds_back_itself_is_not_let() {
     fake.stage(&id, true);
     let refused = fake
         .host()
-        .set_finalization_locked(&id, false, &mut |_| Ok(()));
+        .set_finalization_locked(&id, false, &mut |_| Ok(()), &|| true);
     assert!(matches!(refused, Err(HostError::HeldByOwner(_))));
 }
 
@@ -436,7 +436,7 @@ fn a_staged_file_that_is_not_understood_is_an_error() {
             for failed in [
                 host.deployments().map(drop),
                 host.staged().map(drop),
-                host.set_finalization_locked(&id, true, &mut |_| Ok(()))
+                host.set_finalization_locked(&id, true, &mut |_| Ok(()), &|| true)
                     .map(drop),
             ] {
                 let error = failed.expect_err(what);
