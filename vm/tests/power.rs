@@ -47,5 +47,5 @@ fn a_few_cuts() {
 #[test]
 #[ignore = "long: more than fifty power cuts"]
 fn many_cuts() {
-    cut(4, 15);
+    cut(4, 12);
 }
