@@ -5,6 +5,7 @@ mod boot;
 mod dangling;
 mod disk_usage;
 mod expose;
+mod filesystem_fault;
 mod gc;
 mod guard;
 pub mod host;

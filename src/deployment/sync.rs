@@ -179,6 +179,33 @@ pub enum SyncError {
         /// Bytes needed at least.
         needed: u64,
     },
+    /// A filesystem became full meanwhile.
+    #[error(
+        "the filesystem of {} is full ({free_bytes} bytes and {free_files} files are free): \
+         free some, or take images out of the set, and sync again; \
+         what has been brought is kept, the deployment has the set it had", path.display()
+    )]
+    Full {
+        /// The repository or the spool.
+        path: PathBuf,
+        /// Bytes free.
+        free_bytes: u64,
+        /// How many files it can hold besides.
+        free_files: u64,
+        /// What could not be written.
+        source: Box<SyncError>,
+    },
+    /// A filesystem cannot be written, most likely because it is damaged.
+    #[error(
+        "the filesystem of {} is read-only: the kernel's messages say why; \
+         make it writable and sync again; the deployment has the set it had", path.display()
+    )]
+    ReadOnly {
+        /// The repository or the spool.
+        path: PathBuf,
+        /// What could not be written.
+        source: Box<SyncError>,
+    },
 }
 
 /// One image and the places of its layers that the repository lacks.
@@ -200,6 +227,15 @@ impl Syncer<'_> {
     /// See [`SyncError`]. Layers that were imported stay, kept by partial
     /// refs, and are not fetched again.
     pub fn sync(&self, deployment: &DeploymentId, wanted: &[Wanted]) -> Result<Synced, SyncError> {
+        let synced = self.sync_again(deployment, wanted);
+        synced.map_err(|error| error.explained(&self.repo, &self.spool_dir))
+    }
+
+    fn sync_again(
+        &self,
+        deployment: &DeploymentId,
+        wanted: &[Wanted],
+    ) -> Result<Synced, SyncError> {
         let view = self.open_view()?;
         let mut tries = 0;
         loop {

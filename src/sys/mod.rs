@@ -1,6 +1,7 @@
 //! System calls: the only folder that names rustix and the only one with `unsafe`.
 
 pub mod failpoint;
+mod fault;
 mod file;
 mod lock;
 mod loop_device;
@@ -12,6 +13,7 @@ mod open;
 mod process;
 mod regular;
 
+pub use fault::{Fault, fault_of, room};
 pub use file::{
     Symlink, create_dir_all_at, create_file_at, create_private_dir, current_dir, free_bytes,
     fsync_dir, is_root, is_temporary, link_tmpfile, names_in, open_dir, open_file_at, open_tmpfile,

@@ -121,7 +121,7 @@ impl Boot<'_> {
         let by_itself = match &ended {
             Ended::Exited(status) if report.reboots => status.success(),
             Ended::Exited(status) => matches!(status.code(), Some(1 | 3)),
-            Ended::TimedOut(_) => false,
+            Ended::TimedOut(_) | Ended::Stopped => false,
         };
         if !(report.ended || report.reboots) || !by_itself {
             let text = fs::read(console)?;
@@ -136,7 +136,7 @@ impl Boot<'_> {
     /// /checks        what to run, one a line
     /// /policy        of SELinux, where it is asked for
     /// ```
-    fn pack(&self, runner: &Runner, to: &Path) -> Result<()> {
+    pub(crate) fn pack(&self, runner: &Runner, to: &Path) -> Result<()> {
         let modules = self.kernel.source.modules.iter().copied();
         let modules: Vec<&str> = modules
             .filter(|module| !self.guest.without.contains(module))
@@ -172,6 +172,7 @@ fn describe(ended: &Ended, console: &str) -> String {
     let ended = match ended {
         Ended::Exited(status) => format!("QEMU: {status}"),
         Ended::TimedOut(limit) => format!("killed after {} s", limit.as_secs()),
+        Ended::Stopped => "killed, as was asked for".to_owned(),
     };
     format!("the machine died: {ended}; the end of its console:\n{tail}")
 }

@@ -21,6 +21,8 @@ pub(crate) struct Attached {
     pub(crate) snapshot: bool,
     /// Whether its `/boot` says how to boot.
     pub(crate) boot_loader: bool,
+    /// Where all that is written to it is logged, flushes too.
+    pub(crate) log: Option<PathBuf>,
 }
 
 impl Attached {
@@ -31,6 +33,7 @@ impl Attached {
             image,
             snapshot: true,
             boot_loader: false,
+            log: None,
         }
     }
 }
@@ -66,6 +69,7 @@ pub(crate) fn make_all(folder: &Path, _: &[CheckName]) -> Result<Vec<Attached>> 
             image,
             snapshot: false,
             boot_loader: false,
+            log: None,
         })
     };
     DISKS.iter().map(attached).collect()

@@ -84,3 +84,18 @@ pub const LIFECYCLE_TESTS: Guest = Guest {
     without: &["xfs", "btrfs"],
     disks: lifecycle::disks,
 };
+
+/// `power-tests`: a host whose power is cut, and one that looks at its disk.
+pub(crate) const POWER_TESTS: Guest = Guest {
+    package: "power-tests",
+    results: "power",
+    mebibytes: 1536,
+    processors: 2,
+    at_once: 1,
+    start_limit: Duration::from_secs(120),
+    limit: Duration::from_secs(600),
+    append: "mitigations=off",
+    without: &["xfs", "btrfs"],
+    // Each of its machines has others.
+    disks: |_, _| Ok(Vec::new()),
+};

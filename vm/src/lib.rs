@@ -13,6 +13,8 @@
 //!    | named tests          suite.rs, tests/      `6.12::data_only::intact`
 //!    | a table              matrix.rs             for docs/kernel-support.md
 //! ```
+//! Power cuts go another way: power/, tests/power.rs.
+//!
 //! Which checks there are is not known here: the runner says it (`--list`).
 
 mod apt;
@@ -29,6 +31,7 @@ pub mod matrix;
 mod modules;
 mod ostree;
 mod podman;
+pub mod power;
 mod qemu;
 mod report;
 mod rootfs;

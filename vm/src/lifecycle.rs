@@ -48,6 +48,7 @@ pub(crate) fn disks(folder: &Path, checks: &[CheckName]) -> Result<Vec<Attached>
         image,
         snapshot: false,
         boot_loader: true,
+        log: None,
     };
     Ok(vec![root])
 }

@@ -36,16 +36,26 @@ pub(crate) enum Ended {
     Exited(ExitStatus),
     /// It said nothing in time, or did not end in time.
     TimedOut(Duration),
+    /// It was killed when that was asked for.
+    Stopped,
 }
 
 impl Machine<'_> {
     /// Runs it to its end.
     pub(crate) fn run(&self) -> Result<Ended> {
+        self.run_until(|| false)
+    }
+
+    /// Runs it to its end, or until `stop` says so: then it is killed.
+    pub(crate) fn run_until(&self, mut stop: impl FnMut() -> bool) -> Result<Ended> {
         let mut child = Killed(self.command().spawn().context("start qemu-system-x86_64")?);
         let begun = Instant::now();
         loop {
             if let Some(status) = child.0.try_wait()? {
                 return Ok(Ended::Exited(status));
+            }
+            if stop() {
+                return Ok(Ended::Stopped);
             }
             let limit = if fs::metadata(self.results).is_ok_and(|results| results.len() > 0) {
                 self.guest.limit
@@ -96,9 +106,7 @@ impl Machine<'_> {
         }
         // Without threads of their own disks wait for QEMU's main loop.
         for disk in self.disks {
-            let (serial, image) = (disk.serial, disk.image.display());
-            let snapshot = if disk.snapshot { "on" } else { "off" };
-            let drive = format!("file={image},format=raw,cache=unsafe,snapshot={snapshot}");
+            let (serial, drive) = (disk.serial, drive(disk));
             command
                 .args(["-object", &format!("iothread,id=thread-{serial}")])
                 .args(["-drive", &format!("if=none,id={serial},{drive}")])
@@ -110,6 +118,23 @@ impl Machine<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
+}
+
+fn drive(disk: &Attached) -> String {
+    let image = disk.image.display();
+    let Some(log) = &disk.log else {
+        let snapshot = if disk.snapshot { "on" } else { "off" };
+        return format!("file={image},format=raw,cache=unsafe,snapshot={snapshot}");
+    };
+    // Flushes come as far as the log, and not to the disk of this machine.
+    let file = |name: &str, path: std::path::Display<'_>| {
+        format!("{name}.driver=file,{name}.filename={path},{name}.cache.no-flush=on")
+    };
+    format!(
+        "driver=blklogwrites,cache=writeback,log-sector-size=512,log-super-update-interval=1,{},{}",
+        file("file", image),
+        file("log", log.display())
+    )
 }
 
 /// Kills the process it holds when dropped.
