@@ -205,7 +205,7 @@ impl Scene {
     }
 
     fn restore(&self, scenario: &Scenario) {
-        while mounts_below(&self.path("swapped")).len() > 0 {
+        while !mounts_below(&self.path("swapped")).is_empty() {
             text(Command::new("umount").arg("-l").arg(self.path("swapped")));
         }
         for folder in Self::KEPT {

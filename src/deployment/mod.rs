@@ -16,6 +16,7 @@ mod repair;
 mod retry;
 mod since_boot;
 mod status;
+mod store_images;
 mod sync;
 
 pub use boot::boot_units;

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 
 use super::{
     dangling::read_kept,
-    sync::{Chains, Plan, SyncError, Syncer, store_image},
+    store_images::{Chains, store_image},
+    sync::{Plan, SyncError, Syncer},
 };
 use crate::{
     error::with_causes,

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     path::PathBuf,
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,12 +14,12 @@ use super::{
     at_once::at_once,
     dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
     retry::{Failed, Retry},
+    store_images::{Chains, pinned_index, set_image_record, store_image},
 };
 use crate::{
-    document::Compression,
     error::PathError,
-    import::{ImportError, ImportLimits, import_layer, layer_entries},
-    name::{ImageName, LayerId, ManifestDigest},
+    import::{ImportError, ImportLimits, import_layer},
+    name::ImageName,
     repo::{
         DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
         StoredLayer,
@@ -29,10 +28,8 @@ use crate::{
     source::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
-    squash::{Dropped, RootfsChain, SquashError, tree::Directory},
-    store_tree::{
-        LayOutError, StoreBlob, StoreImage, StoreLayer, ValidationError, lay_out_keeping,
-    },
+    squash::{Dropped, SquashError},
+    store_tree::{LayOutError, ValidationError, lay_out_keeping},
     verify::verify,
 };
 
@@ -610,98 +607,5 @@ fn tally(plans: &[Plan]) -> Synced {
         layers_reused: held,
         bytes_fetched: fetched.values().sum(),
         dropped: Dropped::default(),
-    }
-}
-
-/// The squashed trees of all chains of layers seen so far, each made once.
-#[derive(Default)]
-pub(super) struct Chains {
-    by_layer: HashMap<LayerId, (RootfsChain, Arc<Directory>)>,
-    dropped: Dropped,
-}
-
-impl Chains {
-    pub(super) fn trees(
-        &mut self,
-        view: &RepoView,
-        name: &ImageName,
-        layers: &[StoredLayer],
-    ) -> Result<Vec<Arc<Directory>>, SyncError> {
-        let mut chain = RootfsChain::default();
-        let mut trees = Vec::new();
-        let ids = LayerId::chain(layers.iter().map(|layer| &layer.diff_id));
-        for (id, layer) in ids.into_iter().zip(layers) {
-            if let Some((known, tree)) = self.by_layer.get(&id) {
-                chain = known.clone();
-                trees.push(Arc::clone(tree));
-                continue;
-            }
-            let entries = layer_entries(view, &layer.diff_id)?;
-            let before = chain.dropped();
-            let tree = chain.push(entries).map_err(|source| SyncError::Squash {
-                name: name.clone(),
-                source,
-            })?;
-            self.dropped = self.dropped.and(chain.dropped().since(before));
-            self.by_layer.insert(id, (chain.clone(), Arc::clone(&tree)));
-            trees.push(tree);
-        }
-        Ok(trees)
-    }
-}
-
-/// The index belongs to an image only where its name pins it: how a tag was
-/// resolved must not change the set image.
-fn pinned_index(image: &ResolvedImage) -> Option<crate::name::IndexDigest> {
-    let (digest, _) = image.index.as_ref()?;
-    let pinned: Option<ManifestDigest> = image.name.pinned();
-    (pinned.map(|pinned| pinned.cast()) == Some(*digest)).then_some(*digest)
-}
-
-fn set_image_record(image: &ResolvedImage, layers: &[StoredLayer]) -> SetImageRecord {
-    SetImageRecord {
-        name: image.name.clone(),
-        manifest_digest: image.manifest_digest,
-        index_digest: pinned_index(image),
-        config_digest: image.config_digest,
-        layers: layers.iter().map(|layer| layer.diff_id).collect(),
-        bytes: layers.iter().map(|layer| layer.diff_size).sum(),
-        verdict: image.verdict.clone(),
-    }
-}
-
-pub(super) fn store_image(
-    image: &ResolvedImage,
-    layers: &[StoredLayer],
-    trees: Vec<Arc<Directory>>,
-) -> StoreImage {
-    let index = pinned_index(image).and(image.index.as_ref());
-    StoreImage {
-        name: image.name.clone(),
-        manifest_digest: image.manifest_digest,
-        manifest: image.manifest.as_slice().into(),
-        index: index.map(|(digest, bytes)| (*digest, bytes.as_slice().into())),
-        config_digest: image.config_digest,
-        config: image.config.as_slice().into(),
-        layers: layers
-            .iter()
-            .zip(&image.layers)
-            .zip(trees)
-            .map(|((layer, descriptor), rootfs)| StoreLayer {
-                diff_id: layer.diff_id,
-                diff_size: layer.diff_size,
-                blob: StoreBlob {
-                    digest: descriptor.blob_digest,
-                    size: descriptor.blob_size,
-                    compression: match descriptor.compression {
-                        Compression::None => 0,
-                        Compression::Gzip => 2,
-                        Compression::Zstd => 4,
-                    },
-                },
-                tar_split: layer.tar_split.clone(),
-                rootfs,
-            })
-            .collect(),
     }
 }
