@@ -15,7 +15,6 @@ mod output;
 mod primary;
 mod progress;
 mod remove;
-mod repair;
 mod selector;
 mod source_args;
 mod status;

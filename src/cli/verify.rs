@@ -1,14 +1,10 @@
 //! `boundstore verify`
 
-use serde::Serialize;
-
 use super::{
     Global,
     failure::{Exit, Failure},
     output::{bytes, count},
-    repair::{Report, repair},
     selector::Selector,
-    source_args::SourceArgs,
 };
 use crate::{
     repo::RepoView,
@@ -16,10 +12,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Takes no lock but to write what it repairs. Exit status 3 where anything is bad, \
-    or stays so."
-)]
+#[command(after_help = "Takes no lock. Exit status 3 where anything is bad.")]
 pub(super) struct Args {
     /// Only this deployment's set: an id, or the host's booted, staged, rollback, all
     #[arg(long, value_name = "ID|ROLE")]
@@ -27,20 +20,6 @@ pub(super) struct Args {
     /// Read and hash every object
     #[arg(long)]
     deep: bool,
-    /// Bring again what is bad, and nothing else
-    #[arg(long)]
-    repair: bool,
-    #[command(flatten)]
-    sources: SourceArgs,
-}
-
-/// What was found, after the repair where there was one.
-#[derive(Debug, Serialize)]
-struct Document<'v> {
-    #[serde(flatten)]
-    verified: &'v Verified,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repair: Option<Report>,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
@@ -52,25 +31,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
             output.say(&format!("checked {done} of {all} objects"));
         }
     };
-    let look = || verify(&view, only.as_deref(), args.deep, &progress);
-    let mut verified = look()?;
-    let mut report = None;
-    if args.repair && !verified.is_healthy() {
-        output.say(human(&verified).trim_end());
-        report = Some(repair(global, &args.sources, &verified)?);
-        verified = look()?;
-    }
-    let document = Document {
-        verified: &verified,
-        repair: report,
-    };
-    output.result("verify", &document, || {
-        let report = document
-            .repair
-            .as_ref()
-            .map_or(String::new(), Report::human);
-        report + &human(&verified)
-    })?;
+    let verified = verify(&view, only.as_deref(), args.deep, &progress)?;
+    output.result("verify", &verified, || human(&verified))?;
     Ok(if verified.is_healthy() {
         Exit::Done
     } else {

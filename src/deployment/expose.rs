@@ -138,30 +138,6 @@ impl Mounter {
         deployment: &DeploymentId,
         target: &Path,
     ) -> Result<Mounted, ExposeError> {
-        self.mount_anew(view, deployment, target, false)
-    }
-
-    /// As [`Mounter::mount`], also where this very set is there: the kernel
-    /// keeps what it could not read of an object, whatever replaces that.
-    ///
-    /// # Errors
-    /// See [`ExposeError`].
-    pub fn renew(
-        &self,
-        view: &RepoView,
-        deployment: &DeploymentId,
-        target: &Path,
-    ) -> Result<Mounted, ExposeError> {
-        self.mount_anew(view, deployment, target, true)
-    }
-
-    fn mount_anew(
-        &self,
-        view: &RepoView,
-        deployment: &DeploymentId,
-        target: &Path,
-        renew: bool,
-    ) -> Result<Mounted, ExposeError> {
         let _alone = alone(&self.run_dir, self.lock_limit)?;
         loop {
             let set = view
@@ -170,7 +146,7 @@ impl Mounter {
             if !target.is_dir() {
                 return Err(ExposeError::NoDirectory(target.to_owned()));
             }
-            if let Some(mounted) = self.mount_set(view, deployment, set, target, renew)? {
+            if let Some(mounted) = self.mount_set(view, deployment, set, target)? {
                 return Ok(mounted);
             }
         }
@@ -234,12 +210,10 @@ impl Mounter {
         deployment: &DeploymentId,
         set: SetRecord,
         target: &Path,
-        renew: bool,
     ) -> Result<Option<Mounted>, ExposeError> {
         let seen = exposed_at(target)?;
         if let Some(Exposed::Set { set_image, verity }) = seen
             && set_image == set.set_image
-            && !renew
         {
             since_boot::record(&self.run_dir, view, &set_image)?;
             return Ok(Some(Mounted {
@@ -361,22 +335,6 @@ fn read_once(mount: impl AsFd, set: &SetRecord) -> Result<(), ExposeError> {
 pub fn exposed_at(target: &Path) -> Result<Option<Exposed>, PathError> {
     let target = target.canonicalize().unwrap_or_else(|_| target.to_owned());
     Ok(exposed_in(&sys::mount_table()?, &target))
-}
-
-/// Where a set is seen.
-///
-/// # Errors
-/// The mount table cannot be read.
-pub fn shown_at(set_image: &ObjectId) -> Result<Vec<PathBuf>, PathError> {
-    let table = sys::mount_table()?;
-    let mut targets: Vec<PathBuf> = table.iter().map(|mount| mount.target.clone()).collect();
-    targets.sort();
-    targets.dedup();
-    targets.retain(|target| {
-        let seen = exposed_in(&table, target);
-        matches!(seen, Some(Exposed::Set { set_image: found, .. }) if found == *set_image)
-    });
-    Ok(targets)
 }
 
 /// What of ours is seen at `target`, a path without symlinks, by a mount table.

@@ -12,7 +12,6 @@ pub mod host;
 mod image_mount;
 mod label;
 mod last_error;
-mod repair;
 mod retry;
 mod since_boot;
 mod status;
@@ -22,10 +21,10 @@ mod sync;
 pub use boot::boot_units;
 pub use dangling::{
     ContainerRecord, Dangling, PrimaryError, PrimaryStore, StoreContent, UserKind, dangling,
-    dangling_condition, keep_referenced, standing_on,
+    dangling_condition, keep_referenced,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
-pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, shown_at};
+pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,
@@ -36,7 +35,6 @@ pub use guard::{
 };
 pub use label::store_label;
 pub use last_error::{last_error, note_sync};
-pub use repair::Repaired;
 pub use retry::{LONGEST_PAUSE, Retry};
 pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

@@ -117,18 +117,5 @@ pub fn dangling(primary: &PrimaryStore, content: &StoreContent) -> Vec<Dangling>
         .collect()
 }
 
-/// The containers in `primary` that stand on a layer of `content`, running or
-/// not: what they have open of it stays as it was when they were started.
-pub fn standing_on<'p>(
-    primary: &'p PrimaryStore,
-    content: &StoreContent,
-) -> Vec<&'p ContainerRecord> {
-    let stands = |container: &&ContainerRecord| {
-        let outside = primary.outside_layer(&container.layer);
-        outside.is_some_and(|layer| content.layers.contains(layer))
-    };
-    primary.containers.iter().filter(stands).collect()
-}
-
 #[cfg(test)]
 mod tests;
