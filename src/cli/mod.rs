@@ -15,9 +15,11 @@ mod output;
 mod primary;
 mod progress;
 mod remove;
+mod repair;
 mod selector;
 mod status;
 mod sync;
+mod transfer;
 mod verify;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -160,7 +162,7 @@ enum Verb {
     /// Collect what no deployment needs
     Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
-    Verify(verify::Args),
+    Verify(Box<verify::Args>),
     /// Check the unit files of a host image (not in this version)
     Lint(later::Args),
     /// Write down what the bound names mean today (not in this version)

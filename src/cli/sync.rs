@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -15,16 +15,16 @@ use super::{
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
+    transfer::Transfer,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
     config::KeepLayers,
-    deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
+    deployment::{PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
     error::with_causes,
-    import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo},
-    source::{SkopeoOptions, SourceOptions, SourceRef, Sources, Wanted},
+    source::{SourceRef, Sources, Wanted},
     sys,
 };
 
@@ -53,28 +53,8 @@ pub(super) struct Args {
     /// For this platform, not the host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Refuse layers that unpack to more bytes than this
-    #[arg(long, value_name = "BYTES", default_value_t = ImportLimits::default().max_bytes)]
-    max_size: u64,
-    /// Refuse layers with more entries than this
-    #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
-    max_entries: u64,
-    /// Where blobs from the network are kept until they are published
-    /// [default: /var/cache/boundstore, or below the user's cache]
-    #[arg(long, value_name = "DIR")]
-    spool: Option<PathBuf>,
-    /// Credentials, tried before the host's
-    #[arg(long, value_name = "FILE")]
-    authfile: Vec<PathBuf>,
-    /// Another policy than the host's policy.json
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
-    /// Talk to registries without TLS, or without checking it
-    #[arg(long)]
-    no_tls_verify: bool,
-    /// Try again for so long what the network refuses for the moment
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    retry_for: u64,
+    #[command(flatten)]
+    transfer: Transfer,
     /// How to tell on stderr what happens
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     progress: Progress,
@@ -226,8 +206,8 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     if wanted.is_empty() {
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
-    let spool_dir = args.spool.clone().unwrap_or_else(default_spool);
-    let options = source_options(args, root, &spool_dir);
+    let transfer = &args.transfer;
+    let options = transfer.source_options(root.map(|root| root.path.as_path()));
     let sources = Sources::open(&args.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let observer = |event: SyncEvent<'_>| teller.tell(&event);
@@ -242,14 +222,11 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
             algorithm: Algorithm::Sha512,
             insecure: global.allow_missing_verity || config.allow_missing_verity,
         }),
-        limits: ImportLimits {
-            max_bytes: args.max_size,
-            max_entries: args.max_entries,
-        },
+        limits: transfer.limits(),
         sources: &sources,
         keep_for: primary.as_ref(),
-        spool_dir,
-        retry: Retry::within(Duration::from_secs(args.retry_for)),
+        spool_dir: transfer.spool_dir(),
+        retry: transfer.retry(),
         since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,
     };
@@ -285,51 +262,6 @@ fn kept_for(
             Ok(None)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// What the library is told of this host: it reads no environment itself.
-fn source_options(args: &Args, root: Option<&Root>, spool_dir: &Path) -> SourceOptions {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let policy_paths = match &args.policy {
-        Some(policy) => vec![policy.clone()],
-        None => home
-            .iter()
-            .map(|home| home.join(".config/containers/policy.json"))
-            .chain([PathBuf::from("/etc/containers/policy.json")])
-            .collect(),
-    };
-    // The target's credentials, then the running host's, as bootc looks for them.
-    let of_root = root.iter().flat_map(|root| {
-        ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"].map(|file| root.path.join(file))
-    });
-    let of_host = [
-        "/run/ostree/auth.json",
-        "/etc/ostree/auth.json",
-        "/usr/lib/ostree/auth.json",
-    ];
-    let auth_files = args.authfile.iter().cloned();
-    SourceOptions {
-        spool_dir: spool_dir.to_owned(),
-        policy_paths,
-        skopeo: SkopeoOptions {
-            policy: args.policy.clone(),
-            auth_files: auth_files
-                .chain(of_root)
-                .chain(of_host.map(PathBuf::from))
-                .collect(),
-            tls_verify: !args.no_tls_verify,
-            ..SkopeoOptions::default()
-        },
-    }
-}
-
-fn default_spool() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    match cache.or_else(home).filter(|_| !sys::is_root()) {
-        Some(cache) => cache.join("boundstore"),
-        None => "/var/cache/boundstore".into(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod host;
 mod image_mount;
 mod label;
 mod last_error;
+mod render_again;
 mod retry;
 mod since_boot;
 mod status;
@@ -22,7 +23,9 @@ pub use dangling::{
     dangling_condition, keep_referenced,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
-pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount};
+pub use expose::{
+    Exchanged, ExposeError, Exposed, Mounted, Mounter, exposed_at, mount_empty, umount,
+};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,
@@ -33,6 +36,7 @@ pub use guard::{
 };
 pub use label::store_label;
 pub use last_error::{last_error, note_sync};
+pub use render_again::{RenderAgainError, render_again};
 pub use retry::{LONGEST_PAUSE, Retry};
 pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

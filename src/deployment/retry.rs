@@ -30,7 +30,7 @@ impl Retry {
 
     /// Does `attempt` until it succeeds, fails for good, or the limit is
     /// reached; `tell` hears of each failure that is to be tried again.
-    pub(super) fn run<T>(
+    pub(crate) fn run<T>(
         self,
         mut attempt: impl FnMut() -> Result<T, SourceError>,
         tell: impl Fn(&SourceError, Duration),

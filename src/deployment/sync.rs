@@ -554,13 +554,13 @@ fn tally(plans: &[Plan]) -> Synced {
 
 /// The squashed trees of all chains of layers seen so far, each made once.
 #[derive(Default)]
-struct Chains {
+pub(super) struct Chains {
     by_layer: HashMap<LayerId, (RootfsChain, Arc<Directory>)>,
     dropped: Dropped,
 }
 
 impl Chains {
-    fn trees(
+    pub(super) fn trees(
         &mut self,
         view: &RepoView,
         name: &ImageName,
@@ -609,7 +609,7 @@ fn set_image_record(image: &ResolvedImage, layers: &[StoredLayer]) -> SetImageRe
     }
 }
 
-fn store_image(
+pub(super) fn store_image(
     image: &ResolvedImage,
     layers: &[StoredLayer],
     trees: Vec<Arc<Directory>>,

@@ -207,6 +207,17 @@ impl Repo {
         set: &SetRecord,
         objects: &[ObjectId],
     ) -> Result<(), RepoError> {
+        self.pin(set, objects)?;
+        let name = SetRecord::stream_name(&set.set_image);
+        self.set_reference(&deployment.reference(), &name)?;
+        self.drop_partial(set)
+    }
+
+    /// Writes the pin of a set, durably; whichever refs name it go on doing so.
+    ///
+    /// # Errors
+    /// As those of [`Repo::publish`]; the pin is as it was then.
+    pub fn pin(&self, set: &SetRecord, objects: &[ObjectId]) -> Result<(), RepoError> {
         let mut streams = Vec::new();
         for image in set.all_images() {
             let name = ImageStream::stream_name(&image.manifest_digest);
@@ -224,12 +235,14 @@ impl Repo {
         }
         let name = SetRecord::stream_name(&set.set_image);
         self.write_record(SET, &name, &to_json(set, &name)?, &streams, objects)?;
-        self.set_reference(&deployment.reference(), &name)?;
-        self.drop_partial(set)
+        Ok(())
     }
 
     /// What the set's pin covers needs no partial ref any more.
-    fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
+    ///
+    /// # Errors
+    /// Whatever removing a ref says.
+    pub fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
         for image in &set.images {
             self.remove_reference(&format!("partial/{}", image.manifest_digest.hex()))?;
             for layer in &image.layers {
@@ -295,9 +308,19 @@ impl RepoView {
     /// [`RepoError::BadStream`], [`RepoError::MissingObject`] where the ref is
     /// there and what it names is not whole.
     pub fn set(&self, deployment: &DeploymentId) -> Result<Option<SetRecord>, RepoError> {
-        let Some(name) = self.reference(&deployment.reference())? else {
-            return Ok(None);
-        };
+        let name = self.reference(&deployment.reference())?;
+        name.map(|name| self.pinned(name)).transpose()
+    }
+
+    /// A set that a deployment has, or had and that is kept.
+    ///
+    /// # Errors
+    /// As those of [`RepoView::set`]; [`RepoError::MissingStream`] without a pin.
+    pub fn set_of(&self, set_image: &ObjectId) -> Result<SetRecord, RepoError> {
+        self.pinned(SetRecord::stream_name(set_image))
+    }
+
+    fn pinned(&self, name: String) -> Result<SetRecord, RepoError> {
         let content = self.read_record(SET, &name)?;
         let content = content.ok_or_else(|| RepoError::MissingStream(name.clone()))?;
         let set: SetRecord = from_json(&content, &name)?;
@@ -305,7 +328,7 @@ impl RepoView {
             let source = format!("it is of the set image {}", set.set_image).into();
             return Err(RepoError::BadStream { name, source });
         }
-        Ok(Some(set))
+        Ok(set)
     }
 
     /// What the pin of a set refers to: its streams by name, all its objects.
