@@ -1,5 +1,5 @@
-//! How much memory a sync takes at most: it must not grow with the bytes of a
-//! layer, and only so much with its entries.
+//! How much memory a sync and a deep verify take at most: it must not grow with
+//! the bytes of a layer, and only so much with its entries.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
@@ -37,17 +37,22 @@ sys.exit(os.waitstatus_to_exitcode(status))";
 
 /// The peak memory in bytes of the sync of `image`, which must succeed.
 fn peak(host: &Host, image: &str) -> u64 {
-    let sync = host.command(&["-q", "sync", "--deployment", "d", "--image", image]);
+    let bytes = peak_of(&host.command(&["-q", "sync", "--deployment", "d", "--image", image]));
+    println!("{image}: {} MiB", bytes >> 20);
+    bytes
+}
+
+/// The peak memory in bytes of a command, which must succeed.
+fn peak_of(command: &Command) -> u64 {
     let output = Command::new("python3")
         .args(["-c", MEASURE])
-        .arg(sync.get_program())
-        .args(sync.get_args())
+        .arg(command.get_program())
+        .args(command.get_args())
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let kib: u64 = text.lines().last().unwrap().parse().unwrap();
-    println!("{image}: {} MiB", kib >> 10);
     kib << 10
 }
 
@@ -180,4 +185,77 @@ fn memory_grows_with_entries_by_so_much_each() {
         );
         assert!(found < BASE + entries * PER_ENTRY, "{found} for {entries}");
     }
+}
+
+/// An image of one layer of `files` files, each an object of `size` bytes that
+/// no other has.
+fn many_objects(layout: &mut Layout, files: u64, size: usize) -> String {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut content = vec![0; size];
+    for file in 0..files {
+        Noise(file + 1).read_exact(&mut content).unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(size as u64);
+        let name = format!("{:04}/{file:06}", file / 100);
+        tar.append_data(&mut header, name, &content[..]).unwrap();
+    }
+    let tag = format!("{files}x{size}");
+    layout.image(&tag, &[LayerBlob::plain(&tar.into_inner().unwrap())]);
+    layout.arg("localhost/many:1", &tag)
+}
+
+/// What a deep verify of so many objects needs at most.
+fn peak_of_verify(files: u64, size: usize, measure: impl FnOnce(&Host)) -> u64 {
+    let host = Host::new();
+    let mut layout = Layout::new(&host.path("layout"));
+    let image = many_objects(&mut layout, files, size);
+    host.ok(&["sync", "--deployment", "d", "--image", &image]);
+    fs::remove_dir_all(&layout.path).unwrap();
+    measure(&host);
+    let peak = peak_of(&host.command(&["-q", "verify", "--deep"]));
+    println!(
+        "deep verify of {files} objects of {size} bytes: {} MiB",
+        peak >> 20
+    );
+    assert!(peak < BASE + files * PER_ENTRY, "{peak} for {files}");
+    peak
+}
+
+#[test]
+fn a_deep_verify_does_not_grow_with_bytes() {
+    let [small, large] = [512, 64 << 10].map(|size| peak_of_verify(1000, size, |_| {}));
+    assert!(large < small + 8 * MIB, "{small}, then {large}");
+}
+
+/// Prints how fast it is, and how fast sha512sum is on the same files.
+#[test]
+#[ignore = "long: 100,000 objects, 1 GiB of disk"]
+fn a_deep_verify_of_100_000_objects() {
+    peak_of_verify(100_000, 8 << 10, |host| {
+        let objects = host.path("repo/objects");
+        let sum = "find . -type f -print0 | xargs -0 -P $(nproc) -n 256 sha512sum >/dev/null";
+        let verify = || {
+            let found = host.ok(&["-q", "verify", "--deep"]);
+            assert!(found["objects"].as_u64().unwrap() > 100_000, "{found}");
+        };
+        let sha512sum = || {
+            let mut command = Command::new("sh");
+            command.args(["-c", sum]).current_dir(&objects);
+            assert!(command.status().unwrap().success());
+        };
+        let timed = |what: &dyn Fn()| {
+            let begun = std::time::Instant::now();
+            what();
+            begun.elapsed()
+        };
+        // Once each to have the files in the page cache, for both alike.
+        for _ in 0..2 {
+            println!(
+                "sha512sum {:?}, verify --deep {:?}",
+                timed(&sha512sum),
+                timed(&verify)
+            );
+        }
+    });
 }

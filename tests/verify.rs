@@ -10,8 +10,14 @@ mod layout;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use boundstore::{
+    name::Algorithm,
+    repo::{Repo, RepoView, SetRecord, render},
+    squash::tree::Directory,
+};
 use composefs::fsverity::{FsVerityHashValue, Sha512HashValue, compute_verity};
 use host::Host;
 use layout::{LayerBlob, Layout, content, tar};
@@ -201,4 +207,54 @@ fn no_object_is_forgotten() {
         fs::rename(&hidden, &object).unwrap();
     }
     assert!(checked.is_clean(&["--deep"]));
+}
+
+/// Every object of it has its name's digest; that is not enough.
+#[test]
+fn a_set_image_that_podman_cannot_use_is_found() {
+    let checked = Checked::new();
+    let repo = Repo::open(&checked.host.path("repo"), Duration::from_secs(10)).unwrap();
+    let image = render(Algorithm::Sha512, &Directory::default(), |_| false).unwrap();
+    let set_image = repo.ensure_object(&image).unwrap().into_inner();
+    let set = SetRecord {
+        format: 1,
+        set_image,
+        set_image_bytes: image.len() as u64,
+        images: Vec::new(),
+        kept: Vec::new(),
+    };
+    repo.publish(&"c".parse().unwrap(), &set, &[set_image])
+        .unwrap();
+    drop(repo);
+    let output = checked.host.run(&["verify", "--deployment", "c"]);
+    assert_eq!(output.status.code(), Some(3));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let problem = &document["deployments"][0]["problems"][0];
+    assert_eq!(problem["object"], set_image.to_string());
+    let message = problem["message"].as_str().unwrap();
+    assert!(
+        message.contains("no store that podman can use"),
+        "{message}"
+    );
+}
+
+/// The next garbage collection would take the rest.
+#[test]
+fn a_pin_that_does_not_keep_all_is_found_and_mended() {
+    let checked = Checked::new();
+    let repo = Repo::open(&checked.host.path("repo"), Duration::from_secs(10)).unwrap();
+    let id = "a".parse().unwrap();
+    let set = repo.view().set(&id).unwrap().unwrap();
+    let all = repo.view().pin_parts(&set).unwrap().objects;
+    repo.pin(&set, &[set.set_image]).unwrap();
+    drop(repo);
+    let [a, b] = checked.problems(&[]);
+    let message = a[0]["message"].as_str().unwrap();
+    assert!(message.contains("is told to keep"), "{message}");
+    assert!(b.is_empty(), "{b:?}");
+    let repaired = checked.host.ok(&["verify", "--repair"]);
+    assert_eq!(repaired["rendered"], json!(["a"]));
+    assert!(checked.is_clean(&["--deep"]));
+    let view = RepoView::open(&checked.host.path("repo")).unwrap();
+    assert_eq!(view.pin_parts(&set).unwrap().objects, all);
 }

@@ -15,10 +15,11 @@ mod output;
 mod primary;
 mod progress;
 mod remove;
+mod repair;
 mod selector;
-mod source_args;
 mod status;
 mod sync;
+mod transfer;
 mod verify;
 mod watchdog;
 

@@ -16,18 +16,17 @@ use super::{
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
-    source_args::SourceArgs,
+    transfer::Transfer,
     watchdog::Watchdog,
 };
 use crate::{
     bound::{self, BoundImage, Scan},
     config::KeepLayers,
-    deployment::{PrimaryStore, Retry, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
+    deployment::{PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
     error::with_causes,
-    import::ImportLimits,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo, Repo},
-    source::{AuthFile, Sources, Wanted},
+    source::{AuthFile, SourceRef, Sources, Wanted},
     sys,
 };
 
@@ -50,17 +49,14 @@ pub(super) struct Args {
     /// An image, and where to take it from if not from its registry
     #[arg(long = "image", value_name = "NAME[=SOURCE]")]
     images: Vec<String>,
-    #[command(flatten)]
-    sources: SourceArgs,
+    /// Ask this source first, for every image it holds
+    #[arg(long, value_name = "SOURCE")]
+    from: Vec<SourceRef>,
     /// For this platform, not the host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
-    /// Refuse layers that unpack to more bytes than this
-    #[arg(long, value_name = "BYTES", default_value_t = ImportLimits::default().max_bytes)]
-    max_size: u64,
-    /// Refuse layers with more entries than this
-    #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
-    max_entries: u64,
+    #[command(flatten)]
+    transfer: Transfer,
     /// How long to try for the repository's lock
     #[arg(long, value_name = "SECONDS", default_value_t = Repo::LOCK_LIMIT.as_secs())]
     wait: u64,
@@ -218,14 +214,14 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
     if wanted.is_empty() {
         output.warn(&format!("{id} binds no image: its set will be empty"));
     }
-    let spool_dir = args.sources.spool_dir();
+    let transfer = &args.transfer;
     let (config, broken) = global.config();
     if let Some(broken) = broken {
         output.warn(&format!("{}: the defaults hold", broken.text()));
     }
     let root_path = root.map(|root| root.path.as_path());
-    let options = args.sources.options(root_path, &config);
-    let sources = Sources::open(&args.sources.from, options)?;
+    let options = transfer.source_options(root_path, &config);
+    let sources = Sources::open(&args.from, options)?;
     let teller = Teller::new(&output, args.progress, id);
     let watchdog = Cell::new(None);
     let observer = |event: SyncEvent<'_>| {
@@ -248,14 +244,11 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
             algorithm: Algorithm::Sha512,
             insecure: global.allow_missing_verity || config.allow_missing_verity,
         }),
-        limits: ImportLimits {
-            max_bytes: args.max_size,
-            max_entries: args.max_entries,
-        },
+        limits: transfer.limits(),
         sources: &sources,
         keep_for: primary.as_ref(),
-        spool_dir,
-        retry: Retry::within(Duration::from_secs(args.sources.retry_for)),
+        spool_dir: transfer.spool_dir(),
+        retry: transfer.retry(),
         lock_limit: Duration::from_secs(args.wait),
         since_boot: SinceBoot::of(&global.host_root),
         observer: &observer,

@@ -4,33 +4,48 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::{bytes, count},
+    repair,
     selector::Selector,
+    transfer::Transfer,
 };
 use crate::{
     repo::RepoView,
+    source::SourceRef,
     verify::{Problem, Usage, Verified, verify},
 };
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Takes no lock. Exit status 3 where anything is bad.")]
+#[command(after_help = "Without --repair, takes no lock and writes nothing. \
+    Exit status 3 where anything is bad, or lost.")]
 pub(super) struct Args {
     /// Only this deployment's set: an id, or the host's booted, staged, rollback, all
     #[arg(long, value_name = "ID|ROLE")]
     deployment: Option<Selector>,
     /// Read and hash every object
     #[arg(long)]
-    deep: bool,
+    pub(super) deep: bool,
+    /// Mend what is bad: fetch exactly that again, mount anew where it was shown
+    #[arg(long)]
+    repair: bool,
+    /// Ask this source first, for every image it holds
+    #[arg(long, value_name = "SOURCE", requires = "repair")]
+    pub(super) from: Vec<SourceRef>,
+    #[command(flatten)]
+    pub(super) transfer: Transfer,
 }
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
     let only = Selector::only(args.deployment.as_ref(), global)?;
-    let view = RepoView::open(&global.repo())?;
     let progress = |done: usize, all: usize| {
         if args.deep && done.is_multiple_of(5000) && done < all {
             output.say(&format!("checked {done} of {all} objects"));
         }
     };
+    if args.repair {
+        return repair::run(global, args, only.as_deref(), &progress);
+    }
+    let view = RepoView::open(&global.repo())?;
     let verified = verify(&view, only.as_deref(), args.deep, &progress)?;
     output.result("verify", &verified, || human(&verified))?;
     Ok(if verified.is_healthy() {
@@ -65,7 +80,7 @@ fn human(verified: &Verified) -> String {
     text
 }
 
-fn explain(problem: &Problem) -> String {
+pub(super) fn explain(problem: &Problem) -> String {
     let mut text = format!("  {}\n", problem.message);
     for usage in &problem.used_as {
         text += &match usage {

@@ -1,18 +1,21 @@
 //! Exposing a set: the mount that podman sees.
 
 use std::{
+    collections::BTreeSet,
     io::Read,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use serde::Serialize;
+
 use super::{
     image_mount::{ImageMount, ImageMountError},
     since_boot,
 };
 use crate::{
-    error::{Doing, PathError},
+    error::{Doing, PathError, with_causes},
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
     sys::{self, DirLock, MountEntry, MountError, Unmount},
@@ -111,6 +114,18 @@ pub struct Mounted {
     pub verity: bool,
 }
 
+/// A place where a set was shown whose objects were mended.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exchanged {
+    /// Where.
+    pub target: PathBuf,
+    /// The set image.
+    pub set_image: ObjectId,
+    /// Why the old mount is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
 /// Where podman is told to look for sets.
 pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
@@ -201,6 +216,60 @@ impl Mounter {
         } else {
             Err(ExposeError::NotMounted(target.to_owned()))
         }
+    }
+
+    /// Mounts each set anew that is shown somewhere and whose mount uses one of
+    /// `mended` objects: a live mount goes on giving what it has opened before.
+    /// There is no moment without a set; containers that run keep the old mount
+    /// until they are started again.
+    ///
+    /// # Errors
+    /// The mount table or the lock; what hinders one exchange is told in it.
+    pub fn exchange(
+        &self,
+        view: &RepoView,
+        mended: &BTreeSet<ObjectId>,
+    ) -> Result<Vec<Exchanged>, ExposeError> {
+        let _alone = alone(&self.run_dir, self.lock_limit)?;
+        let table = sys::mount_table()?;
+        let targets: BTreeSet<&PathBuf> = table.iter().map(|mount| &mount.target).collect();
+        let mut exchanged = Vec::new();
+        for target in targets {
+            let Some(Exposed::Set { set_image, .. }) = exposed_in(&table, target) else {
+                continue;
+            };
+            // One of another repository.
+            let Ok(set) = view.set_of(&set_image) else {
+                continue;
+            };
+            let pin = view.pin_parts(&set)?;
+            if pin.objects.iter().any(|id| mended.contains(id)) {
+                let error = self.mount_again(view, &set, target).err();
+                exchanged.push(Exchanged {
+                    target: target.clone(),
+                    set_image,
+                    error: error.map(|error| with_causes(&error)),
+                });
+            }
+        }
+        Ok(exchanged)
+    }
+
+    fn mount_again(
+        &self,
+        view: &RepoView,
+        set: &SetRecord,
+        target: &Path,
+    ) -> Result<(), ExposeError> {
+        if !view.is_secure() {
+            view.check_object(&set.set_image)?;
+        }
+        let (mount, _) = self.assemble(view, &set.set_image)?;
+        read_once(&mount, set)?;
+        place(&mount, target, true).map_err(|source| ExposeError::Mount {
+            set_image: set.set_image,
+            source,
+        })
     }
 
     /// Mounts this set of the deployment; nothing where it has another by now.

@@ -12,6 +12,7 @@ pub mod host;
 mod image_mount;
 mod label;
 mod last_error;
+mod render_again;
 mod retry;
 mod since_boot;
 mod status;
@@ -24,7 +25,7 @@ pub use dangling::{
     dangling_condition, keep_referenced,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
-pub use expose::{ExposeError, Exposed, Mounted, Mounter, exposed_at};
+pub use expose::{Exchanged, ExposeError, Exposed, Mounted, Mounter, exposed_at};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,
@@ -35,6 +36,8 @@ pub use guard::{
 };
 pub use label::store_label;
 pub use last_error::{last_error, note_sync};
+pub use render_again::{RenderAgainError, render_again};
+pub(crate) use retry::Failed;
 pub use retry::{LONGEST_PAUSE, Retry};
 pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};

@@ -21,11 +21,21 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A failure that is to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed<'a> {
+pub(crate) enum Failed<'a> {
     /// This one, with its causes.
     Anew(&'a str),
     /// The same as before.
     SameAgain,
+}
+
+impl<'a> Failed<'a> {
+    /// What people are told.
+    pub(crate) fn text(self) -> &'a str {
+        match self {
+            Self::Anew(text) => text,
+            Self::SameAgain => "the same again",
+        }
+    }
 }
 
 impl Retry {
@@ -43,7 +53,7 @@ impl Retry {
     /// Does `attempt` until it succeeds, fails for good, or the limit is
     /// reached; `tell` hears of each failure that is to be tried again, and
     /// whether it is the same as the one before it.
-    pub(super) fn run<T>(
+    pub(crate) fn run<T>(
         self,
         mut attempt: impl FnMut() -> Result<T, SourceError>,
         tell: impl Fn(Failed<'_>, Duration),

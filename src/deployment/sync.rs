@@ -573,10 +573,7 @@ enum Heard {
 
 impl Heard {
     fn again(failed: Failed<'_>, pause: Duration) -> Self {
-        let error = match failed {
-            Failed::Anew(text) => text.to_owned(),
-            Failed::SameAgain => "the same again".to_owned(),
-        };
+        let error = failed.text().to_owned();
         Self::Again { error, pause }
     }
 }

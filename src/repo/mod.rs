@@ -29,7 +29,7 @@ use std::{
     collections::BTreeSet,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -40,7 +40,7 @@ use composefs::{
 
 pub use self::{
     collect::{Collected, Collector},
-    erofs::render,
+    erofs::{read_back, render},
     error::RepoError,
     object::{Ensured, ObjectWriter},
     reach::{Reach, Streams, is_ours},
@@ -64,6 +64,7 @@ use crate::{
 pub struct Repo {
     inner: Inner,
     view: RepoView,
+    distrusted: Mutex<BTreeSet<ObjectId>>,
 }
 
 #[derive(Debug)]
@@ -110,7 +111,11 @@ impl Repo {
         // The crate waits for its lock without limit: ours, shared too, has
         // made sure that it need not, and can go now.
         drop(lock);
-        Ok(Self { inner, view })
+        Ok(Self {
+            inner,
+            view,
+            distrusted: Mutex::default(),
+        })
     }
 
     /// Creates a repository at `path`, mode 0700, in bootc's configuration.
@@ -166,15 +171,21 @@ impl Repo {
         })
     }
 
-    /// Believes none of these objects, whatever their names say: each is
-    /// replaced when it is written again.
-    pub fn distrust(&mut self, objects: BTreeSet<ObjectId>) {
-        self.view.distrusted = objects;
-    }
-
     /// The same repository, read without the lock.
     pub fn view(&self) -> &RepoView {
         &self.view
+    }
+
+    /// Takes these objects for damaged, whatever name, owner, size and the
+    /// kernel's digest say, until they have been written again: a changed byte
+    /// shows in none of those.
+    pub fn distrust(&self, ids: impl IntoIterator<Item = ObjectId>) {
+        self.distrusted().extend(ids);
+    }
+
+    fn distrusted(&self) -> MutexGuard<'_, BTreeSet<ObjectId>> {
+        let lock = self.distrusted.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes all that was written durable.

@@ -207,6 +207,17 @@ impl Repo {
         set: &SetRecord,
         objects: &[ObjectId],
     ) -> Result<(), RepoError> {
+        self.pin(set, objects)?;
+        let name = SetRecord::stream_name(&set.set_image);
+        self.set_reference(&deployment.reference(), &name)?;
+        self.drop_partial(set)
+    }
+
+    /// Writes the pin of a set, durably; whichever refs name it go on doing so.
+    ///
+    /// # Errors
+    /// As those of [`Repo::publish`]; the pin is as it was then.
+    pub fn pin(&self, set: &SetRecord, objects: &[ObjectId]) -> Result<(), RepoError> {
         let mut streams = Vec::new();
         for image in set.all_images() {
             let name = ImageStream::stream_name(&image.manifest_digest);
@@ -224,8 +235,7 @@ impl Repo {
         }
         let name = SetRecord::stream_name(&set.set_image);
         self.write_record(SET, &name, &to_json(set, &name)?, &streams, objects)?;
-        self.set_reference(&deployment.reference(), &name)?;
-        self.drop_partial(set)
+        Ok(())
     }
 
     /// What the set's pin covers needs no partial ref any more.
@@ -303,7 +313,7 @@ impl RepoView {
             let Some(name) = self.reference(&reference)? else {
                 return Ok(None);
             };
-            match self.set_of_stream(&name) {
+            match self.pinned(&name) {
                 // Another has taken its place, and a gc it.
                 Err(_) if self.reference(&reference)?.as_ref() != Some(&name) => {}
                 set => return set.map(Some),
@@ -311,15 +321,22 @@ impl RepoView {
         }
     }
 
-    fn set_of_stream(&self, name: &str) -> Result<SetRecord, RepoError> {
+    /// A set that a deployment has, or had and that is kept.
+    ///
+    /// # Errors
+    /// As those of [`RepoView::set`]; [`RepoError::MissingStream`] without a pin.
+    pub fn set_of(&self, set_image: &ObjectId) -> Result<SetRecord, RepoError> {
+        self.pinned(&SetRecord::stream_name(set_image))
+    }
+
+    fn pinned(&self, name: &str) -> Result<SetRecord, RepoError> {
         let content = self.read_record(SET, name)?;
         let content = content.ok_or_else(|| RepoError::MissingStream(name.to_owned()))?;
         let set: SetRecord = from_json(&content, name)?;
         if SetRecord::stream_name(&set.set_image) != name {
-            return Err(RepoError::BadStream {
-                name: name.to_owned(),
-                source: format!("it is of the set image {}", set.set_image).into(),
-            });
+            let source = format!("it is of the set image {}", set.set_image).into();
+            let name = name.to_owned();
+            return Err(RepoError::BadStream { name, source });
         }
         Ok(set)
     }

@@ -134,7 +134,13 @@ impl Repo {
         let Ok(Some(id)) = self.view().stream(name) else {
             return Ok(());
         };
-        if let Err(RepoError::BadObject { .. }) = self.view().check_object(&id) {
+        let distrusted = self.distrusted().remove(&id);
+        if distrusted
+            || matches!(
+                self.view().check_object(&id),
+                Err(RepoError::BadObject { .. })
+            )
+        {
             let path = format!("objects/{}", id.object_path());
             sys::remove_at(self.fd(), path.as_ref()).map_err(|error| self.located(error))?;
         }
@@ -351,6 +357,14 @@ impl RepoView {
             diff_size: parts.size,
             tar_split,
         }))
+    }
+
+    /// The object of a layer's stream.
+    ///
+    /// # Errors
+    /// As those of [`RepoView::stream`].
+    pub fn layer_stream(&self, diff_id: &DiffId) -> Result<Option<ObjectId>, RepoError> {
+        self.stream(&layer_name(diff_id))
     }
 
     /// What the stream of a layer refers to.

@@ -1,7 +1,6 @@
 //! Reading a repository without its lock.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -33,8 +32,6 @@ pub struct RepoView {
     path: PathBuf,
     algorithm: Algorithm,
     secure: bool,
-    /// What is known to be bad, though an insecure repository does not tell.
-    pub(super) distrusted: BTreeSet<ObjectId>,
 }
 
 impl RepoView {
@@ -83,13 +80,7 @@ impl RepoView {
             path: path.to_owned(),
             algorithm,
             secure,
-            distrusted: BTreeSet::new(),
         })
-    }
-
-    /// The same, to which these objects are bad.
-    pub fn distrusting(self, distrusted: BTreeSet<ObjectId>) -> Self {
-        Self { distrusted, ..self }
     }
 
     /// The algorithm of its objects' names.
@@ -125,14 +116,6 @@ impl RepoView {
     /// # Errors
     /// [`RepoError::MissingObject`], [`RepoError::BadObject`].
     pub fn open_object(&self, id: &ObjectId) -> Result<File, RepoError> {
-        if self.distrusted.contains(id) {
-            let found = "other bytes were found in it".into();
-            return Err(RepoError::BadObject { id: *id, found });
-        }
-        self.open_undoubted(id)
-    }
-
-    fn open_undoubted(&self, id: &ObjectId) -> Result<File, RepoError> {
         self.own(id)?;
         let path = format!("objects/{}", id.object_path());
         let file = match sys::open_file_at(&self.dir, &path) {
@@ -195,12 +178,6 @@ impl RepoView {
             id: *id,
             found: format!("its bytes hash to {found}"),
         })
-    }
-
-    /// Whether an object's bytes are those of its name, distrusted or not.
-    pub fn is_intact(&self, id: &ObjectId) -> bool {
-        let file = self.open_undoubted(id);
-        file.is_ok_and(|file| self.hash(file).is_ok_and(|found| found == *id))
     }
 
     pub(super) fn hash(&self, mut file: File) -> std::io::Result<ObjectId> {

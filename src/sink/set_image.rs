@@ -100,6 +100,15 @@ impl StagedSet<'_> {
         })
     }
 
+    /// Writes the pin of a set that was published before and has this very set
+    /// image; no deployment's ref is touched.
+    ///
+    /// # Errors
+    /// As those of [`Repo::pin`].
+    pub fn pin_again(self, set: &SetRecord) -> Result<(), RepoError> {
+        self.repo.pin(set, &self.objects)
+    }
+
     /// Leaves it to the next garbage collection.
     pub fn discard(self) {}
 }

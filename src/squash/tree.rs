@@ -113,7 +113,7 @@ impl Directory {
     }
 
     /// Looks a path of components up, without following symlinks.
-    pub fn lookup<'a>(&'a self, path: impl IntoIterator<Item = &'a [u8]>) -> Option<&'a Node> {
+    pub fn lookup<'p>(&self, path: impl IntoIterator<Item = &'p [u8]>) -> Option<&Node> {
         let mut path = path.into_iter().peekable();
         let mut directory = self;
         while let Some(name) = path.next() {

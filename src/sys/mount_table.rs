@@ -1,4 +1,4 @@
-//! `/proc/self/mountinfo`, as far as we need it (proc_pid_mountinfo(5)).
+//! `/proc/thread-self/mountinfo`, as far as we need it (proc_pid_mountinfo(5)).
 
 use std::path::{Path, PathBuf};
 
@@ -47,7 +47,7 @@ pub fn mount_id(path: &Path) -> Result<Option<u64>, PathError> {
 /// # Errors
 /// `/proc` is not there.
 pub fn mount_table() -> Result<Vec<MountEntry>, PathError> {
-    mount_table_of(Path::new("/proc/self/mountinfo"))
+    mount_table_of(Path::new("/proc/thread-self/mountinfo"))
 }
 
 /// Reads all mounts from a file in the form of `mountinfo`.

@@ -1,9 +1,10 @@
 //! What an object is used as: which file of which layer of which image.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
+use super::survey::SurveyedLayer;
 use crate::{
     import::layer_entries,
     name::{DiffId, ImageName, ObjectId},
@@ -26,7 +27,7 @@ pub enum Usage {
         /// Its path in the rootfs; bytes that are no UTF-8 are replaced.
         path: String,
     },
-    /// Another part of a layer: its tar-split, headers of its tar.
+    /// Another part of a layer: its stream, its tar-split, headers of its tar.
     Layer {
         /// The bound image.
         image: ImageName,
@@ -35,54 +36,64 @@ pub enum Usage {
     },
 }
 
-/// What each of `objects` is in a set. Reads the layers of the set, so it is
-/// for the few cases in which something is bad. What cannot be read any more
-/// is left out; an object that is found nowhere is a stream of ours.
-pub(super) fn find(
-    view: &RepoView,
-    set: &SetRecord,
-    objects: &BTreeSet<ObjectId>,
-) -> BTreeMap<ObjectId, Vec<Usage>> {
-    let mut uses: BTreeMap<ObjectId, BTreeSet<Usage>> = BTreeMap::new();
-    let mut note = |id: ObjectId, usage: Usage| {
-        if objects.contains(&id) {
-            uses.entry(id).or_default().insert(usage);
-        }
-    };
-    note(set.set_image, Usage::SetImage);
-    for image in set.all_images() {
-        for layer in &image.layers {
-            let mut others: BTreeSet<ObjectId> = match view.layer_parts(layer) {
-                Ok(parts) => parts.all().copied().collect(),
-                Err(_) => continue,
-            };
-            if others.is_disjoint(objects) {
+/// The bad objects of each layer that has any, each with the paths of the files
+/// it is; without one it is another part of the layer.
+pub(super) struct Usages(BTreeMap<DiffId, BTreeMap<ObjectId, BTreeSet<String>>>);
+
+impl Usages {
+    /// Reads each layer that has a bad object, once. What cannot be read any
+    /// more is left out.
+    pub(super) fn of(
+        view: &RepoView,
+        layers: &BTreeMap<DiffId, SurveyedLayer>,
+        bad: &BTreeMap<ObjectId, String>,
+    ) -> Self {
+        let mut usages = BTreeMap::new();
+        for (layer, found) in layers {
+            let here = found.objects().filter(|id| bad.contains_key(id));
+            let mut files: BTreeMap<ObjectId, BTreeSet<String>> =
+                here.map(|id| (*id, BTreeSet::new())).collect();
+            if files.is_empty() {
                 continue;
             }
             let entries = layer_entries(view, layer).into_iter().flatten();
             for entry in entries.map_while(Result::ok) {
-                if let EntryKind::Regular(FileContent::Object { id, .. }) = entry.kind {
-                    others.remove(&id);
-                    let usage = Usage::File {
-                        image: image.name.clone(),
-                        layer: *layer,
-                        path: entry.name.to_string(),
-                    };
-                    note(id, usage);
+                if let EntryKind::Regular(FileContent::Object { id, .. }) = entry.kind
+                    && let Some(paths) = files.get_mut(&id)
+                {
+                    paths.insert(entry.name.to_string());
                 }
             }
-            for id in others {
-                let image = image.name.clone();
-                note(
-                    id,
-                    Usage::Layer {
-                        image,
-                        layer: *layer,
-                    },
-                );
+            usages.insert(*layer, files);
+        }
+        Self(usages)
+    }
+
+    /// What an object is in a set; one that is found nowhere is a record's.
+    pub(super) fn in_set(&self, set: &SetRecord, id: &ObjectId) -> Vec<Usage> {
+        let mut uses = BTreeSet::new();
+        if *id == set.set_image {
+            uses.insert(Usage::SetImage);
+        }
+        for image in set.all_images() {
+            for layer in image.layers.iter().collect::<HashSet<_>>() {
+                let paths = self.0.get(layer).and_then(|files| files.get(id));
+                let Some(paths) = paths else {
+                    continue;
+                };
+                let (image, layer) = (&image.name, *layer);
+                let files = paths.iter().map(|path| Usage::File {
+                    image: image.clone(),
+                    layer,
+                    path: path.clone(),
+                });
+                uses.extend(files);
+                if paths.is_empty() {
+                    let image = image.clone();
+                    uses.insert(Usage::Layer { image, layer });
+                }
             }
         }
+        uses.into_iter().collect()
     }
-    let listed = |(id, uses): (ObjectId, BTreeSet<Usage>)| (id, uses.into_iter().collect());
-    uses.into_iter().map(listed).collect()
 }

@@ -157,6 +157,15 @@ impl PrimaryStore {
         Ok(())
     }
 
+    /// The containers, running or not, that stand on one of these layers of ours.
+    pub fn standing_on(&self, layers: &HashSet<String>) -> Vec<&ContainerRecord> {
+        let stands = |container: &&ContainerRecord| {
+            let layer = self.outside_layer(&container.layer);
+            layer.is_some_and(|layer| layers.contains(layer))
+        };
+        self.containers.iter().filter(stands).collect()
+    }
+
     pub(super) fn has_layer(&self, id: &str) -> bool {
         self.parents.contains_key(id)
     }

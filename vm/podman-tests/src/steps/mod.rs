@@ -90,6 +90,12 @@ pub fn all() -> Vec<Step> {
             tamper::object_replaced,
         ),
         step(
+            "tamper::repaired",
+            "a block changed on the disk: verify --deep --repair, podman run",
+            false,
+            tamper::repaired,
+        ),
+        step(
             "tamper::mended",
             "both mended, the set mounted anew: podman run",
             false,

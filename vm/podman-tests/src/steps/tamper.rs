@@ -11,6 +11,7 @@ use super::Seen;
 use crate::{
     common::{Scratch, image::sha256, podman::Podman},
     host::{Host, ONE, STORE, V1, objects},
+    stage::INPUT,
 };
 
 /// A file of the image that is an object by itself.
@@ -39,6 +40,31 @@ pub fn object_replaced(host: &Host) -> Seen {
         "the other file"
     };
     Seen::is(observed, expected)
+}
+
+/// `verify` finds the block, `--repair` brings the layer again and mounts anew:
+/// a live mount goes on failing on Linux 6.12.
+pub fn repaired(host: &Host) -> Seen {
+    let object = object(host);
+    tamper::flip(&object, 100_000).unwrap();
+    let damaged = read_by_podman();
+    let allow = if host.requires_verity {
+        ""
+    } else {
+        "--allow-missing-verity "
+    };
+    let found = host.exits(3, "verify --deep");
+    let found = String::from_utf8(found.stdout).unwrap();
+    assert!(found.contains(&format!("/{FILE} of {V1}")), "{found}");
+    let repair = format!("{allow}--json verify --deep --repair --from oci:{INPUT}/app");
+    let repaired = host.exits(0, &repair).stdout;
+    let repaired: serde_json::Value = serde_json::from_slice(&repaired).unwrap();
+    let fetched = repaired["fetched"].as_array().unwrap();
+    assert_eq!(fetched.len(), 1, "{repaired:#}");
+    assert_eq!(repaired["exchanged"][0]["target"], STORE, "{repaired:#}");
+    tamper::drop_caches().unwrap();
+    host.exits(0, "verify --deep");
+    Seen::is(format!("{damaged}; {}", read_by_podman()), "EIO; the file")
 }
 
 /// A new mount, and all is as it was.

@@ -1,18 +1,26 @@
-//! Where images come from: what `sync` and `verify --repair` share.
+//! How images are brought: the options of every verb that asks a source.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     config::Config,
-    source::{AuthFile, SkopeoOptions, SourceOptions, SourceRef},
+    deployment::Retry,
+    import::ImportLimits,
+    source::{AuthFile, SkopeoOptions, SourceOptions},
     sys,
 };
 
 #[derive(Debug, clap::Args)]
-pub(super) struct SourceArgs {
-    /// Ask this source first, for every image it holds
-    #[arg(long, value_name = "SOURCE")]
-    pub(super) from: Vec<SourceRef>,
+pub(super) struct Transfer {
+    /// Refuse layers that unpack to more bytes than this
+    #[arg(long, value_name = "BYTES", default_value_t = ImportLimits::default().max_bytes)]
+    max_size: u64,
+    /// Refuse layers with more entries than this
+    #[arg(long, value_name = "COUNT", default_value_t = ImportLimits::default().max_entries)]
+    max_entries: u64,
     /// Where blobs from the network are kept until they are published
     /// [default: /var/cache/boundstore, or below the user's cache]
     #[arg(long, value_name = "DIR")]
@@ -28,17 +36,28 @@ pub(super) struct SourceArgs {
     no_tls_verify: bool,
     /// Try again for so long what the network refuses for the moment
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(super) retry_for: u64,
+    retry_for: u64,
 }
 
-impl SourceArgs {
+impl Transfer {
+    pub(super) fn limits(&self) -> ImportLimits {
+        ImportLimits {
+            max_bytes: self.max_size,
+            max_entries: self.max_entries,
+        }
+    }
+
+    pub(super) fn retry(&self) -> Retry {
+        Retry::within(Duration::from_secs(self.retry_for))
+    }
+
     pub(super) fn spool_dir(&self) -> PathBuf {
         self.spool.clone().unwrap_or_else(default_spool)
     }
 
     /// What the library is told of this host: it reads no environment itself.
-    /// The credentials in the target's root come before the running host's.
-    pub(super) fn options(&self, root: Option<&Path>, config: &Config) -> SourceOptions {
+    /// `root` is the file tree of the deployment that images are brought for.
+    pub(super) fn source_options(&self, root: Option<&Path>, config: &Config) -> SourceOptions {
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let policy_paths = match &self.policy {
             Some(policy) => vec![policy.clone()],
@@ -48,22 +67,26 @@ impl SourceArgs {
                 .chain([PathBuf::from("/etc/containers/policy.json")])
                 .collect(),
         };
+        // The target's credentials, then the running host's, as bootc looks for them.
+        let of_root = root.iter().flat_map(|root| {
+            ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"]
+                .map(|file| AuthFile::in_root(root, file))
+        });
         let of_host = [
             "/run/ostree/auth.json",
             "/etc/ostree/auth.json",
             "/usr/lib/ostree/auth.json",
         ];
-        let of_root = root.iter().flat_map(|root| {
-            ["etc/ostree/auth.json", "usr/lib/ostree/auth.json"]
-                .map(|file| AuthFile::in_root(root, file))
-        });
-        let auth_files = self.authfile.iter().map(AuthFile::of_host).chain(of_root);
+        let auth_files = self.authfile.iter().map(AuthFile::of_host);
         SourceOptions {
             spool_dir: self.spool_dir(),
             policy_paths,
             skopeo: SkopeoOptions {
                 policy: self.policy.clone(),
-                auth_files: auth_files.chain(of_host.map(AuthFile::of_host)).collect(),
+                auth_files: auth_files
+                    .chain(of_root)
+                    .chain(of_host.map(AuthFile::of_host))
+                    .collect(),
                 tls_verify: !self.no_tls_verify,
                 idle: config.sync.idle_timeout,
                 ..SkopeoOptions::default()
