@@ -107,7 +107,11 @@ fn partial(name: &str, age: Duration) -> Reference {
     let path = format!("boundstore/partial/{name}");
     Reference {
         written: now() - age,
-        ..reference(&path, Purpose::Partial, "boundstore-layer-v1-x")
+        ..reference(
+            &path,
+            Purpose::Partial,
+            &format!("boundstore-layer-v1-{name}"),
+        )
     }
 }
 

@@ -394,7 +394,6 @@ mod tests {
             ("quay.io/a@", "sha256"),
             ("quay.io/a@latest", "sha256"),
             ("quay.io/a@sha256:ffff", "sha256"),
-            ("[fe80::1%@invalidzone]:5000/repo", "sha256"),
             (HEX, "ID"),
             (&format!("sha256:{HEX}"), "ID"),
             (&format!("@sha256:{HEX}"), "repository"),
@@ -410,6 +409,13 @@ mod tests {
             assert!(error.contains(&format!("{text:?}")), "{error}");
             assert!(error.contains(reason), "{reason}: {error}");
         }
+        // What stands before an @ may be a password.
+        let error = ImageName::normalise("[fe80::1%@invalidzone]:5000/repo").unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("sha256") && !error.contains("fe80"),
+            "{error}"
+        );
     }
 
     #[test]
