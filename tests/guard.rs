@@ -12,7 +12,7 @@ mod layout;
 use std::{
     fs,
     net::TcpListener,
-    os::unix::ffi::OsStringExt,
+    os::unix::{ffi::OsStringExt, fs::PermissionsExt},
     process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
@@ -556,5 +556,50 @@ fn a_boot_shows_the_set_of_what_runs() {
         case.host.exits(0, mount);
         assert!(!shown(&store));
         case.host.exits(0, &format!("umount {}", store.display()));
+    });
+}
+
+#[test]
+fn verify_compares_with_what_bootc_says() {
+    on_both(|case| {
+        let verify = || {
+            let output = case.host.command("verify").output().unwrap();
+            String::from_utf8(output.stderr).unwrap()
+        };
+        assert_eq!(verify(), "", "without bootc");
+        let entry = |id: &str| match case.host.backend {
+            Backend::Ostree => {
+                let (checksum, serial) = id.strip_prefix("os-").unwrap().split_once('.').unwrap();
+                let serial: u32 = serial.parse().unwrap();
+                json!({ "ostree":
+                    { "stateroot": "os", "checksum": checksum, "deploySerial": serial } })
+            }
+            Backend::Composefs => json!({ "composefs": { "verity": id } }),
+        };
+        let says = |version: &str, booted: &str| {
+            let status = json!({ "status": { "booted": entry(booted) } });
+            let script = format!(
+                "#!/bin/sh\ncase $1 in --version) echo 'bootc {version}';; *) echo '{status}';; esac\n"
+            );
+            let path = case.host.path("root/usr/bin/bootc");
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, script).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        says("1.16.0", &case.v1);
+        let said = verify();
+        assert!(
+            !said.contains("is booted") && !said.contains("deletes"),
+            "{said}"
+        );
+        says("1.15.2", &case.v2);
+        let said = verify();
+        let difference = format!(
+            "{} is booted, the host's files that {} is",
+            case.v2, case.v1
+        );
+        assert!(said.contains(&difference), "{said}");
+        let owns = case.host.backend == Backend::Composefs;
+        assert_eq!(said.contains("bootc 1.15.2 deletes"), owns, "{said}");
     });
 }

@@ -496,7 +496,9 @@ fn a_mount_waits_for_another_with_a_limit() {
     assert!(busy(&refused), "{refused}");
     assert!(busy(&mounter.umount(&target, false).unwrap_err()));
     assert!(mounts_below(&target).is_empty());
-    mounter.mount_empty(&target).unwrap();
+    assert!(busy(&mounter.mount_empty(&target).unwrap_err()));
+    // A host without any store is a host without podman.
+    assert!(mounter.stand_in(&target).unwrap());
     drop(other);
     mounter.mount(&view, &id, &target).unwrap();
     mounter.umount(&target, false).unwrap();

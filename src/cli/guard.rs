@@ -67,6 +67,10 @@ fn stage(global: &Global, config: &Config, guard: Guard<'_>) -> Result<Exit, Fai
     if let Some(error) = ready.as_ref().and_then(|ready| ready.not_noted.as_ref()) {
         warn_not_noted(global, error);
     }
+    if let Some(ready) = &ready {
+        // A sync may have failed after it had published all.
+        let _only_status_reads_it = note_sync(&global.host_paths(), &ready.deployment, None);
+    }
     let text = || match &ready {
         None => "no deployment is staged\n".to_owned(),
         Some(Ready {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bootc;
 mod du;
 mod failure;
 mod gc;

@@ -1,7 +1,7 @@
 //! `boundstore verify`
 
 use super::{
-    Global,
+    Global, bootc,
     failure::{Exit, Failure},
     output::{bytes, count},
     repair,
@@ -37,6 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
     let only = Selector::only(args.deployment.as_ref(), global)?;
+    bootc::compare(global);
     let progress = |done: usize, all: usize| {
         if args.deep && done.is_multiple_of(5000) && done < all {
             output.say(&format!("checked {done} of {all} objects"));

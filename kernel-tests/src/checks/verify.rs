@@ -16,7 +16,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "object_replaced", row: "an object replaced by one with other bytes and fs-verity", observe: |guest| verify(guest, |store| tamper::replace_sealed(&store.object(), &other())), expect: |_| is("exit 3; exit 3") },
     Check { name: "object_unsealed", row: "an object without fs-verity", observe: |guest| verify(guest, |store| tamper::replace(&store.object(), &Store::data())), expect: |_| is("exit 3; exit 3") },
     Check { name: "object_missing", row: "an object missing", observe: |guest| verify(guest, |store| tamper::remove(&store.object())), expect: |_| is("exit 3; exit 3") },
-    Check { name: "image_block_flipped", row: "a block changed below the set image", observe: |guest| verify(guest, |store| tamper::flip(&store.image()?, 5000)), expect: |_| is("exit 0; exit 3") },
+    Check { name: "image_block_flipped", row: "a block changed below the set image", observe: |guest| verify(guest, |store| tamper::flip(&store.image()?, 5000)), expect: |_| is("exit 3; exit 3") },
     Check { name: "sync_replaces_unsealed", row: "an object without fs-verity, its layer forgotten, synced again", observe: |guest| synced_again(guest, |store| tamper::replace(&store.object(), &Store::data())), expect: |_| is("exit 0; verify exit 0") },
     Check { name: "sync_replaces_replaced", row: "an object with other bytes and fs-verity, its layer forgotten, synced again", observe: |guest| synced_again(guest, |store| tamper::replace_sealed(&store.object(), &other())), expect: |_| is("exit 0; verify exit 0") },
 ];
