@@ -206,13 +206,13 @@ pub enum SyncError {
 }
 
 /// One image and the places of its layers that the repository lacks.
-pub(super) struct Plan {
-    pub(super) found: Found,
-    pub(super) missing: Vec<usize>,
+struct Plan {
+    found: Found,
+    missing: Vec<usize>,
 }
 
 impl Plan {
-    pub(super) fn image(&self) -> &ResolvedImage {
+    fn image(&self) -> &ResolvedImage {
         &self.found.image
     }
 }
@@ -263,7 +263,7 @@ impl Syncer<'_> {
             self.release(&plans, None);
             return Ok(synced);
         }
-        let spool = self.fetch(&plans, None)?;
+        let spool = self.fetch(&plans)?;
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, self.lock_limit)?;
         self.check_space(&repo, synced.bytes_fetched)?;
@@ -336,11 +336,7 @@ impl Syncer<'_> {
         }
     }
 
-    pub(super) fn plan(
-        &self,
-        view: Option<&RepoView>,
-        wanted: &[Wanted],
-    ) -> Result<Vec<Plan>, SyncError> {
+    fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
         let (sources, retry) = (self.sources, self.retry);
         let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
@@ -428,12 +424,7 @@ impl Syncer<'_> {
     }
 
     /// Brings what is only on the network to this machine; no lock is held.
-    /// The spool, where one is open already, goes on.
-    pub(super) fn fetch(
-        &self,
-        plans: &[Plan],
-        spool: Option<Spool>,
-    ) -> Result<Option<Spool>, SyncError> {
+    fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
         let mut blobs = HashSet::new();
         let mut fetches = Vec::new();
         for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
@@ -445,7 +436,7 @@ impl Syncer<'_> {
             }
         }
         let Some((first, _)) = fetches.first() else {
-            return Ok(spool);
+            return Ok(None);
         };
         let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
         let retry = self.retry;
@@ -453,8 +444,7 @@ impl Syncer<'_> {
             let heard = Heard::again(failed, pause);
             self.hear(&first.image().name, None, &heard);
         };
-        let open = || retry.run(|| Spool::open(&self.spool_dir), again);
-        let spool = spool.map_or_else(open, Ok);
+        let spool = retry.run(|| Spool::open(&self.spool_dir), again);
         let spool = spool.map_err(|source| failed(first, source))?;
         let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
@@ -485,7 +475,7 @@ impl Syncer<'_> {
     /// What is published need not stay in the spool, whether this sync has
     /// fetched it or one that was killed. Blobs that cannot be removed only
     /// take room: the next sync may use them.
-    pub(super) fn release(&self, plans: &[Plan], spool: Option<Spool>) {
+    fn release(&self, plans: &[Plan], spool: Option<Spool>) {
         let fetched: Vec<_> = plans
             .iter()
             .filter(|plan| plan.found.needs_fetch())
@@ -515,7 +505,7 @@ impl Syncer<'_> {
         })
     }
 
-    pub(super) fn import(
+    fn import(
         &self,
         repo: &Repo,
         plan: &Plan,
