@@ -66,7 +66,8 @@ fn gc(host: &Host) {
     shows(host, 1);
 }
 
-/// The others are fetched before this is known.
+/// What is fetched of the others is not fetched again: they are on their way
+/// until the sync ends.
 fn held_back(host: &Host) {
     host.serve(&["app:v3", LATE.image]);
     host.lose_top_layer(LATE.image);
@@ -75,6 +76,9 @@ fn held_back(host: &Host) {
         let locked = Some(Staged { locked: true });
         wait_until("the lock", || host.owner.staged() == locked);
         wait_until("word of the missing layer", || units().contains(LATE.image));
+        wait_until("the end of the sync", || {
+            units().contains("could not be brought")
+        });
     });
     host.keep("v3-fetched", &fetched);
     host.stop_registry();
