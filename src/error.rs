@@ -46,6 +46,21 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
+/// Completes errors of what was done relative to a directory's handle.
+pub(crate) trait Below {
+    /// The same with the path below `dir`.
+    fn below(self, dir: &Path) -> Self;
+}
+
+impl<T> Below for Result<T, PathError> {
+    fn below(self, dir: &Path) -> Self {
+        self.map_err(|error| PathError {
+            path: dir.join(error.path),
+            ..error
+        })
+    }
+}
+
 /// An error and its causes in one line.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

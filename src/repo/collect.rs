@@ -7,7 +7,7 @@ use std::{
 
 use super::{Inner, Repo, RepoError, is_ours};
 use crate::{
-    error::Doing,
+    error::{Below, Doing},
     sys::{self, failpoint::failpoint},
 };
 
@@ -98,11 +98,10 @@ impl Repo {
         let folder = Path::new("streams");
         let mut any = false;
         for name in streams.into_iter().filter(|name| is_ours(name)) {
-            any |= sys::remove_at(self.fd(), &folder.join(name))
-                .map_err(|error| self.located(error))?;
+            any |= sys::remove_at(self.fd(), &folder.join(name)).below(self.path())?;
         }
         if any {
-            sys::fsync_dir(self.fd(), folder).map_err(|error| self.located(error))?;
+            sys::fsync_dir(self.fd(), folder).below(self.path())?;
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ pub use self::{
     view::RepoView,
 };
 use crate::{
-    error::{Doing, PathError},
+    error::Doing,
     name::{Algorithm, ObjectId},
     sys::{self, DirLock, failpoint::failpoint},
 };
@@ -206,14 +206,6 @@ impl Repo {
 
     fn fd(&self) -> BorrowedFd<'_> {
         self.view.fd()
-    }
-
-    /// An error of what was done below [`Repo::fd`], where it is.
-    fn located(&self, error: PathError) -> PathError {
-        PathError {
-            path: self.path().join(error.path),
-            ..error
-        }
     }
 
     fn path(&self) -> &Path {

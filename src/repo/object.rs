@@ -11,7 +11,7 @@ use super::{
     verity::{Verity, VerityHasher, enable, fs_verity_digest, measure},
 };
 use crate::{
-    error::{Doing, PathError},
+    error::{Below, Doing, PathError},
     name::ObjectId,
     sys::{
         self,
@@ -163,7 +163,7 @@ impl Repo {
                 file
             }
         };
-        sys::create_dir_all_at(self.fd(), folder).map_err(|error| self.located(error))?;
+        sys::create_dir_all_at(self.fd(), folder).below(self.path())?;
         self.link_object(file, &id, &path)?;
         self.distrusted().remove(&id);
         Ok(Ensured::Created(id))
@@ -172,7 +172,7 @@ impl Repo {
     /// An object that is there already is not believed by its name alone: it
     /// may be a torn write, or share its inode with a container's file.
     fn is_believed(&self, id: &ObjectId, size: u64, path: &Path) -> Result<bool, RepoError> {
-        let file = match sys::open_file_at(self.fd(), path) {
+        let file = match sys::open_file_at(self.fd(), path).below(self.path()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             // A symlink, a fifo, ..: replaced.
@@ -187,21 +187,29 @@ impl Repo {
                 Ok(Verity::Absent) | Err(_) => false,
             });
         }
-        if sys::trusted_owner(&file, size).doing("stat", path)? {
+        if sys::trusted_owner(&file, size)
+            .doing("stat", path)
+            .below(self.path())?
+        {
             return Ok(true);
         }
-        if !file.metadata().doing("stat", path)?.is_file() {
+        if !file
+            .metadata()
+            .doing("stat", path)
+            .below(self.path())?
+            .is_file()
+        {
             return Ok(false);
         }
-        Ok(view.hash(file).doing("read", path)? == *id)
+        Ok(view.hash(file).doing("read", path).below(self.path())? == *id)
     }
 
     /// An unnamed file in a folder, which is made where it is not there yet.
     fn tmpfile(&self, folder: &Path) -> Result<File, PathError> {
-        match sys::open_tmpfile(self.fd(), folder).map_err(|error| self.located(error)) {
+        match sys::open_tmpfile(self.fd(), folder).below(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                sys::create_dir_all_at(self.fd(), folder).map_err(|error| self.located(error))?;
-                sys::open_tmpfile(self.fd(), folder).map_err(|error| self.located(error))
+                sys::create_dir_all_at(self.fd(), folder).below(self.path())?;
+                sys::open_tmpfile(self.fd(), folder).below(self.path())
             }
             opened => opened,
         }
@@ -227,14 +235,13 @@ impl Repo {
         } else {
             file
         };
-        match sys::link_tmpfile(&file, self.fd(), path).map_err(|error| self.located(error)) {
+        match sys::link_tmpfile(&file, self.fd(), path).below(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Not believed, or somebody wrote the same one meanwhile.
                 let temporary = temporary_name(path);
-                sys::remove_at(self.fd(), &temporary).map_err(|error| self.located(error))?;
-                sys::link_tmpfile(&file, self.fd(), &temporary)
-                    .map_err(|error| self.located(error))?;
-                sys::rename_at(self.fd(), &temporary, path).map_err(|error| self.located(error))?;
+                sys::remove_at(self.fd(), &temporary).below(self.path())?;
+                sys::link_tmpfile(&file, self.fd(), &temporary).below(self.path())?;
+                sys::rename_at(self.fd(), &temporary, path).below(self.path())?;
             }
             other => other?,
         }

@@ -15,7 +15,7 @@ use composefs::{
 
 use super::{RepoError, RepoView, error::Upstream, verity::Convert};
 use crate::{
-    error::Doing,
+    error::{Below, Doing},
     name::{Algorithm, ObjectId},
     sys,
 };
@@ -52,7 +52,7 @@ impl RepoView {
     }
 
     fn names(&self, folder: &str) -> Result<Vec<String>, RepoError> {
-        let names = sys::names_in(self.fd(), Path::new(folder))?;
+        let names = sys::names_in(self.fd(), Path::new(folder)).below(self.path())?;
         let names = names.into_iter().filter(|name| name != "refs");
         let mut names: Vec<String> = names
             .map(|name| name.to_string_lossy().into_owned())
@@ -101,7 +101,7 @@ impl RepoView {
         let mut bytes = Vec::new();
         self.open_object(id)?
             .read_to_end(&mut bytes)
-            .doing("read", self.path().join(id.object_path()))?;
+            .doing("read", self.object_path(id))?;
         let objects = match self.algorithm() {
             Algorithm::Sha256 => objects_of::<Sha256HashValue>(&bytes),
             Algorithm::Sha512 => objects_of::<Sha512HashValue>(&bytes),
@@ -118,7 +118,7 @@ impl RepoView {
     /// Whatever reading the directories says.
     pub fn object_sizes(&self) -> Result<BTreeMap<ObjectId, u64>, RepoError> {
         let mut sizes = BTreeMap::new();
-        for folder in sys::names_in(self.fd(), Path::new("objects"))? {
+        for folder in sys::names_in(self.fd(), Path::new("objects")).below(self.path())? {
             let folder = folder.to_string_lossy().into_owned();
             let path = self.path().join("objects").join(&folder);
             for entry in fs::read_dir(&path).doing("read", &path)? {

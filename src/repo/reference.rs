@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 
 use super::{DeploymentId, Repo, RepoError, RepoView, SetRecord, view::refs_dir};
-use crate::{name::ObjectId, sys};
+use crate::{error::Below, name::ObjectId, sys};
 
 /// The kernel's name of one boot: `/proc/sys/kernel/random/boot_id`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -191,9 +191,8 @@ impl Repo {
             return Ok(());
         };
         let path = refs_dir().join(ours);
-        sys::remove_at(self.fd(), &path).map_err(|error| self.located(error))?;
-        Ok(sys::fsync_dir(self.fd(), path.parent().unwrap_or(&path))
-            .map_err(|error| self.located(error))?)
+        sys::remove_at(self.fd(), &path).below(self.path())?;
+        Ok(sys::fsync_dir(self.fd(), path.parent().unwrap_or(&path)).below(self.path())?)
     }
 }
 

@@ -16,6 +16,7 @@ use composefs::{
 
 use super::{Inner, Repo, RepoError, RepoView, error::Upstream, verity::Convert, view::refs_dir};
 use crate::{
+    error::Below,
     name::{Algorithm, DiffId, ObjectId},
     squash::tree::FileContent,
     sys::{self, failpoint::failpoint},
@@ -142,7 +143,7 @@ impl Repo {
             )
         {
             let path = format!("objects/{}", id.object_path());
-            sys::remove_at(self.fd(), path.as_ref()).map_err(|error| self.located(error))?;
+            sys::remove_at(self.fd(), path.as_ref()).below(self.path())?;
         }
         Ok(())
     }
@@ -150,10 +151,10 @@ impl Repo {
     fn register(&self, name: &str, id: &ObjectId) -> Result<(), RepoError> {
         self.sync()?;
         let target = format!("../objects/{}", id.object_path());
-        sys::create_dir_all_at(self.fd(), "streams").map_err(|error| self.located(error))?;
+        sys::create_dir_all_at(self.fd(), "streams").below(self.path())?;
         sys::symlink_at(&target, self.fd(), format!("streams/{name}").as_ref())
-            .map_err(|error| self.located(error))?;
-        Ok(sys::fsync_dir(self.fd(), "streams".as_ref()).map_err(|error| self.located(error))?)
+            .below(self.path())?;
+        Ok(sys::fsync_dir(self.fd(), "streams".as_ref()).below(self.path())?)
     }
 
     /// Lets a ref below `streams/refs/boundstore` name a stream, durably. The
@@ -161,19 +162,18 @@ impl Repo {
     pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
         let path = refs_dir().join(name);
         let folder = path.parent().unwrap_or(&path).to_owned();
-        sys::create_dir_all_at(self.fd(), &folder).map_err(|error| self.located(error))?;
+        sys::create_dir_all_at(self.fd(), &folder).below(self.path())?;
         let up = "../".repeat(folder.components().count() - 1);
-        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path)
-            .map_err(|error| self.located(error))?;
-        Ok(sys::fsync_dir(self.fd(), &folder).map_err(|error| self.located(error))?)
+        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path).below(self.path())?;
+        Ok(sys::fsync_dir(self.fd(), &folder).below(self.path())?)
     }
 
     /// Removes a ref, durably; says whether there was one.
     pub(super) fn remove_reference(&self, name: &str) -> Result<bool, RepoError> {
         let path = refs_dir().join(name);
-        let removed = sys::remove_at(self.fd(), &path).map_err(|error| self.located(error))?;
+        let removed = sys::remove_at(self.fd(), &path).below(self.path())?;
         if let Some(folder) = path.parent().filter(|_| removed) {
-            sys::fsync_dir(self.fd(), folder).map_err(|error| self.located(error))?;
+            sys::fsync_dir(self.fd(), folder).below(self.path())?;
         }
         Ok(removed)
     }

@@ -15,7 +15,7 @@ use super::{
     verity::{Verity, VerityHasher, measure},
 };
 use crate::{
-    error::{Doing, PathError},
+    error::{Below, Doing, PathError},
     name::{Algorithm, ObjectId},
     sys,
 };
@@ -52,7 +52,7 @@ impl RepoView {
             source,
         };
         // The crate would wait for the writer of a fifo.
-        let meta = match sys::open_file_at(&dir, "meta.json") {
+        let meta = match sys::open_file_at(&dir, "meta.json").below(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(RepoError::Absent(path.to_owned()));
             }
@@ -98,6 +98,11 @@ impl RepoView {
         &self.path
     }
 
+    /// Where an object is.
+    pub(crate) fn object_path(&self, id: &ObjectId) -> PathBuf {
+        self.path.join("objects").join(id.object_path())
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
@@ -118,7 +123,7 @@ impl RepoView {
     pub fn open_object(&self, id: &ObjectId) -> Result<File, RepoError> {
         self.own(id)?;
         let path = format!("objects/{}", id.object_path());
-        let file = match sys::open_file_at(&self.dir, &path) {
+        let file = match sys::open_file_at(&self.dir, &path).below(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(RepoError::MissingObject(*id));
             }
@@ -152,7 +157,7 @@ impl RepoView {
     /// Whatever `open(2)` and `fstat(2)` say, but for `ENOENT`.
     pub fn has_object(&self, id: &ObjectId, size: Option<u64>) -> Result<bool, RepoError> {
         let path = format!("objects/{}", id.object_path());
-        match sys::open_file_at(&self.dir, &path) {
+        match sys::open_file_at(&self.dir, &path).below(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error.into()),
             Ok(file) => {
@@ -168,9 +173,7 @@ impl RepoView {
     /// [`RepoError::MissingObject`], [`RepoError::BadObject`].
     pub fn check_object(&self, id: &ObjectId) -> Result<(), RepoError> {
         let file = self.open_object(id)?;
-        let found = self
-            .hash(file)
-            .doing("read", self.path.join(id.object_path()))?;
+        let found = self.hash(file).doing("read", self.object_path(id))?;
         if found == *id {
             return Ok(());
         }
@@ -203,7 +206,7 @@ impl RepoView {
     /// The object that a name in `streams/` or `images/` stands for.
     pub(super) fn linked(&self, folder: &str, name: &str) -> Result<Option<ObjectId>, RepoError> {
         let path = Path::new(folder).join(name);
-        let Some(target) = sys::read_link_at(&self.dir, &path)? else {
+        let Some(target) = sys::read_link_at(&self.dir, &path).below(&self.path)? else {
             return Ok(None);
         };
         let target = target.to_string_lossy();
@@ -225,7 +228,7 @@ impl RepoView {
     /// Whatever `readlink(2)` says, but for `ENOENT`.
     pub fn reference(&self, name: &str) -> Result<Option<String>, RepoError> {
         let path = refs_dir().join(name);
-        let target = sys::read_link_at(&self.dir, &path)?;
+        let target = sys::read_link_at(&self.dir, &path).below(&self.path)?;
         Ok(target.and_then(|target| {
             Path::new(&target)
                 .file_name()
@@ -238,7 +241,8 @@ impl RepoView {
     /// # Errors
     /// Whatever reading the directory says.
     pub fn references(&self, folder: &str) -> Result<Vec<String>, RepoError> {
-        let mut names: Vec<String> = sys::names_in(&self.dir, &refs_dir().join(folder))?
+        let mut names: Vec<String> = sys::names_in(&self.dir, &refs_dir().join(folder))
+            .below(&self.path)?
             .into_iter()
             .map(|name| name.to_string_lossy().into_owned())
             .filter(|name| !sys::is_temporary(name))

@@ -61,7 +61,7 @@ fn bytes(view: &RepoView, set: &SetRecord) -> Result<Vec<u8>, RepoError> {
     // One byte more than recorded is enough to know that it is another.
     file.take(set.set_image_bytes.saturating_add(1))
         .read_to_end(&mut bytes)
-        .doing("read", view.path().join(set.set_image.object_path()))?;
+        .doing("read", view.object_path(&set.set_image))?;
     Ok(bytes)
 }
 
