@@ -24,7 +24,9 @@ impl SyncError {
                     source,
                 }
             }
+            Some(Fault::Quota) => Self::Quota { path, source },
             Some(Fault::ReadOnly) => Self::ReadOnly { path, source },
+            Some(Fault::Device) => Self::Device { source },
             None => *source,
         }
     }

@@ -192,6 +192,17 @@ pub enum SyncError {
         /// What could not be written.
         source: Box<SyncError>,
     },
+    /// A quota was used up meanwhile.
+    #[error(
+        "a quota on {} is used up: raise it, or take images out of the set, and sync again; \
+         what has been brought is kept, the deployment has the set it had", path.display()
+    )]
+    Quota {
+        /// The repository or the spool.
+        path: PathBuf,
+        /// What could not be written.
+        source: Box<SyncError>,
+    },
     /// A filesystem cannot be written, most likely because it is damaged.
     #[error(
         "the filesystem of {} is read-only: the kernel's messages say why; \
@@ -201,6 +212,16 @@ pub enum SyncError {
         /// The repository or the spool.
         path: PathBuf,
         /// What could not be written.
+        source: Box<SyncError>,
+    },
+    /// A device or its filesystem is damaged, or fs-verity finds a byte changed.
+    #[error(
+        "a disk fails or is damaged: the kernel's messages say where; \
+         once it is well sync again: the deployment has the set it had; \
+         `boundstore verify --deep --repair` finds and mends what was lost"
+    )]
+    Device {
+        /// What could not be read or written.
         source: Box<SyncError>,
     },
 }

@@ -1,37 +1,37 @@
-//! Filesystems that refuse to be written, told from an error's causes.
+//! Filesystems that refuse to be written or fail, told from an error's causes.
 
-use std::{
-    error::Error,
-    io::{self, ErrorKind},
-    path::Path,
-};
+use std::{error::Error, io, path::Path};
 
 use rustix::{fs, io::Errno};
 
-/// Why a filesystem cannot be written.
+/// Why a filesystem cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It has no room for bytes or for files, or a quota is used up.
+    /// It has no room for bytes or for files.
     Full,
+    /// A quota is used up.
+    Quota,
     /// It is mounted read-only, or became so.
     ReadOnly,
+    /// The device below it fails, or it is damaged itself.
+    Device,
 }
 
 /// The first cause of `error` that is one.
 pub fn fault_of(error: &(dyn Error + 'static)) -> Option<Fault> {
     let mut next = Some(error);
     while let Some(error) = next {
-        let kind = match (
-            error.downcast_ref::<io::Error>(),
-            error.downcast_ref::<Errno>(),
-        ) {
-            (Some(error), _) => Some(error.kind()),
-            (None, Some(errno)) => Some(errno.kind()),
-            (None, None) => None,
+        let errno = match error.downcast_ref::<io::Error>() {
+            Some(error) => Errno::from_io_error(error),
+            None => error.downcast_ref::<Errno>().copied(),
         };
-        match kind {
-            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => return Some(Fault::Full),
-            Some(ErrorKind::ReadOnlyFilesystem) => return Some(Fault::ReadOnly),
+        match errno {
+            Some(Errno::NOSPC) => return Some(Fault::Full),
+            Some(Errno::DQUOT) => return Some(Fault::Quota),
+            Some(Errno::ROFS) => return Some(Fault::ReadOnly),
+            // As filesystems say of a wrong checksum (EFSBADCRC) and of damage
+            // (EFSCORRUPTED).
+            Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN) => return Some(Fault::Device),
             _ => next = error.source(),
         }
     }
@@ -61,7 +61,8 @@ mod tests {
         let wrapped = io::Error::other(error);
         assert_eq!(fault_of(&wrapped), Some(Fault::Full));
         assert_eq!(fault_of(&Errno::ROFS), Some(Fault::ReadOnly));
-        assert_eq!(fault_of(&Errno::DQUOT), Some(Fault::Full));
-        assert_eq!(fault_of(&io::Error::from_raw_os_error(5)), None);
+        assert_eq!(fault_of(&Errno::DQUOT), Some(Fault::Quota));
+        assert_eq!(fault_of(&Errno::IO), Some(Fault::Device));
+        assert_eq!(fault_of(&io::Error::from_raw_os_error(13)), None);
     }
 }
