@@ -32,21 +32,34 @@ const LAYERS: usize = 4;
 struct Disk {
     scratch: Scratch,
     layout: Layout,
+    /// Below `disk`.
+    repo: &'static str,
 }
 
 impl Disk {
-    fn new(mkfs: &str) -> Self {
+    fn new(options: &str) -> Self {
+        Self::on("1g", &format!("mkfs.ext4 -q -b 4096 {options}"))
+    }
+
+    /// A disk whose image may take so much, as tmpfs counts.
+    fn on(room: &str, mkfs: &str) -> Self {
         let scratch = Scratch::new();
         let layout = Layout::new(&scratch.join("layout"));
-        let disk = Self { scratch, layout };
-        let image = disk.path("image");
-        fs::File::create(&image).unwrap().set_len(96 << 20).unwrap();
-        let mut make = Command::new("mkfs.ext4");
-        text(
-            make.args(["-q", "-b", "4096"])
-                .args(mkfs.split_whitespace())
-                .arg(&image),
-        );
+        let disk = Self {
+            scratch,
+            layout,
+            repo: "repo",
+        };
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={room}"), "below"]);
+        text(mount.arg(disk.scratch.dir("below")));
+        let image = disk.path("below/image");
+        let size = if mkfs.contains("btrfs") { 256 } else { 96 };
+        let file = fs::File::create(&image).unwrap();
+        file.set_len(size << 20).unwrap();
+        let mut words = mkfs.split_whitespace();
+        let mut make = Command::new(words.next().unwrap());
+        text(make.args(words).arg(&image));
         disk.mount_disk();
         let policy = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
         fs::write(disk.path("policy.json"), policy).unwrap();
@@ -59,12 +72,12 @@ impl Disk {
 
     fn mount_disk(&self) {
         let mut mount = Command::new("mount");
-        mount.args(["-o", "loop"]).arg(self.path("image"));
+        mount.args(["-o", "loop"]).arg(self.path("below/image"));
         text(mount.arg(self.scratch.dir("disk")));
     }
 
     fn repo(&self) -> PathBuf {
-        self.path("disk/repo")
+        self.path("disk").join(self.repo)
     }
 
     fn command(&self, args: &str) -> Command {
@@ -198,7 +211,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        for name in ["store", "disk"] {
+        for name in ["store", "disk", "below"] {
             let _ = Command::new("umount")
                 .arg("-l")
                 .arg(self.path(name))
@@ -231,6 +244,13 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 const FULL: &[&str] = &["is full", "free some", "sync again", "the set it had"];
+
+const DEVICE: &[&str] = &[
+    "a disk fails or is damaged",
+    "kernel's messages",
+    "sync again",
+    "the set it had",
+];
 
 /// Fills a filesystem up to some room.
 fn fill(folder: &Path, leave: u64) -> PathBuf {
@@ -353,14 +373,10 @@ fn a_disk_that_turns_read_only_in_the_middle() {
     assert_eq!(synced.status.code(), Some(1), "{said}");
     let eio = said.contains("Input/output error");
     assert!(eio || said.contains("is read-only"), "{said}");
-    let words = [
-        "is read-only",
-        "kernel's messages",
-        "sync again",
-        "the set it had",
-    ];
+    let words = ["kernel's messages", "sync again", "the set it had"];
     disk.still_has(&old);
-    // Nor does a sync from the start get anywhere.
+    // Nor does a sync from the start get anywhere: it is read-only, and what
+    // never came to the disk makes a directory look damaged.
     disk.fails(&args, &disk.repo(), &words);
     disk.ok(&format!("umount {}", disk.path("store").display()));
     text(Command::new("umount").arg(disk.path("disk")));
@@ -369,6 +385,56 @@ fn a_disk_that_turns_read_only_in_the_middle() {
     disk.ok("verify --deep");
     let synced = disk.ok(&args);
     assert!(synced["layers_reused"].as_u64() >= Some(1), "{synced}");
+    disk.ok("verify --deep");
+}
+
+/// The disk below gives EIO wherever it has no block yet: its image lies on a
+/// filesystem without room for another.
+#[test]
+fn a_disk_that_fails_in_the_middle() {
+    if !ready(&["mkfs.ext4", "mount"]) {
+        return;
+    }
+    let mut disk = Disk::on("24m", "mkfs.ext4 -q -b 4096 -m 0");
+    let old = disk.with_old_set();
+    let args = disk.new_image(20_000);
+    let filler = fill(&disk.path("below"), 0);
+    disk.fails(&args, &disk.repo(), DEVICE);
+    disk.can_be_read();
+    // As the machine would after that: a disk that is well, mounted anew.
+    fs::remove_file(filler).unwrap();
+    disk.ok(&format!("umount {}", disk.path("store").display()));
+    text(Command::new("umount").arg(disk.path("disk")));
+    disk.mount_disk();
+    assert_eq!(disk.set(), old);
+    disk.ok("verify --deep --repair");
+    disk.ok(&args);
+    disk.ok("verify --deep");
+}
+
+/// A subvolume with a limit of its own.
+#[test]
+fn a_quota_that_is_used_up() {
+    if !ready(&["mkfs.btrfs", "btrfs", "mount"]) {
+        return;
+    }
+    let mut disk = Disk::on("400m", "mkfs.btrfs -q");
+    let volume = disk.path("disk/volume");
+    let btrfs = |args: &[&str]| text(Command::new("btrfs").args(args).arg(&volume));
+    btrfs(&["subvolume", "create"]);
+    btrfs(&["quota", "enable"]);
+    disk.repo = "volume/repo";
+    let old = disk.with_old_set();
+    let args = disk.new_image(300_000);
+    btrfs(&["qgroup", "limit", "4m"]);
+    disk.fails(
+        &args,
+        &disk.repo(),
+        &["quota", "raise it", "sync again", "the set it had"],
+    );
+    disk.still_has(&old);
+    btrfs(&["qgroup", "limit", "none"]);
+    disk.ok(&args);
     disk.ok("verify --deep");
 }
 
@@ -484,6 +550,50 @@ fn a_spool_that_is_full_or_disappears() {
     disk.ok("verify --deep");
     disk.ok(&args);
     disk.ok("verify --deep");
+}
+
+/// That a set is mounted is noted there first, so that no gc takes it: without
+/// the note podman gets the empty store.
+#[test]
+fn a_run_that_is_full() {
+    if !ready(&["mkfs.ext4", "fallocate", "mount"]) {
+        return;
+    }
+    let mut disk = Disk::new("-m 0");
+    let old = disk.with_old_set();
+    let (host, run, store) = (
+        disk.path("host"),
+        disk.scratch.dir("host/run"),
+        disk.scratch.dir("second-store"),
+    );
+    let mut mount = Command::new("mount");
+    text(
+        mount
+            .args(["-t", "tmpfs", "-o", "size=16k", "run"])
+            .arg(&run),
+    );
+    let filler = fill(&run, 0);
+    let boot_id = "proc/sys/kernel/random/boot_id";
+    fs::create_dir_all(host.join(boot_id).parent().unwrap()).unwrap();
+    fs::copy(Path::new("/").join(boot_id), host.join(boot_id)).unwrap();
+    let on_host = |args: &str| format!("--host-root {} {args}", host.display());
+    let mount = on_host(&format!("mount --deployment d {}", store.display()));
+    disk.fails(&mount, &run, &["No space left", "an empty store stands in"]);
+    assert!(store.join("overlay-images").exists());
+    assert!(!store.join("overlay-images/images.json").exists());
+    disk.still_has(&old);
+    for args in ["status", "gc", "verify --deep"] {
+        disk.ok(&on_host(args));
+    }
+    let sync = disk.new_image(20_000);
+    disk.ok(&on_host(&sync));
+    fs::remove_file(filler).unwrap();
+    disk.ok(&mount);
+    assert!(store.join("overlay-images/images.json").exists());
+    disk.can_be_read();
+    for folder in [store, run] {
+        text(Command::new("umount").arg(folder));
+    }
 }
 
 /// A container runs from the old set while its disk is full and read-only.
