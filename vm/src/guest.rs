@@ -90,10 +90,10 @@ pub(crate) const POWER_TESTS: Guest = Guest {
     package: "power-tests",
     results: "power",
     mebibytes: 1536,
-    processors: 2,
-    at_once: 1,
+    processors: 1,
+    at_once: 2,
     start_limit: Duration::from_secs(120),
-    limit: Duration::from_secs(600),
+    limit: Duration::from_secs(1200),
     append: "mitigations=off",
     without: &["xfs", "btrfs"],
     // Each of its machines has others.

@@ -51,7 +51,7 @@ const MEBIBYTES: u64 = 512;
 const MARKS: (usize, usize) = (6, 20);
 
 /// What became of one disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Verdict {
     /// How its power was cut.
     pub cut: String,
