@@ -79,11 +79,16 @@ impl Bench {
     /// From now on, only `rules`. Only stalls are to meet a short limit, however
     /// slow the machine is.
     fn fail(&self, rules: &[(&str, Range<usize>, Fault)]) {
-        let stalls = |fault: &Fault| {
-            use Fault::{Drip, Silence, StallAfter};
-            matches!(fault, Silence | StallAfter(_) | Drip(_))
+        // skopeo waits as long as a lasting 429 says, and that again and again.
+        let stalls = |seen: &Range<usize>, fault: &Fault| {
+            use Fault::{Answer, Drip, Silence, StallAfter};
+            match fault {
+                Silence | StallAfter(_) | Drip(_) => true,
+                Answer(429, ..) => *seen == ALWAYS,
+                _ => false,
+            }
         };
-        let stalled = rules.iter().any(|(_, _, fault)| stalls(fault));
+        let stalled = rules.iter().any(|(_, seen, fault)| stalls(seen, fault));
         let seconds = if stalled { 3 } else { 60 };
         let config = format!("[sync]\nidle-timeout = \"{seconds}s\"\n");
         let path = self.scratch.join("root/etc/boundstore/config.toml");
@@ -205,6 +210,7 @@ fn what_stays_is_an_error_that_says_what_to_do() {
     let top = bench.blob(1);
     let config = bench.app.manifest["config"]["digest"].as_str().unwrap();
     let huge = Fault::Answer(200, vec![], vec![b' '; 6 << 20]);
+    let wait = |when: &str| Fault::Answer(429, vec![("Retry-After", when.into())], vec![]);
     let moved = |to: &str| Fault::Answer(307, vec![("Location", to.into())], vec![]);
     let round = moved(&format!(
         "http://{}/v2/app/blobs/{top}",
@@ -216,6 +222,8 @@ fn what_stays_is_an_error_that_says_what_to_do() {
         ("dripping-blob", &top, Fault::Drip(100), 4),
         ("resets", "/manifests/1", Fault::Reset, 4),
         ("503s", "/manifests/1", status(503), 4),
+        ("429s", "/manifests/1", wait("3600"), 4),
+        ("429s-blob", &top, wait("1"), 4),
         ("401s", "/manifests/1", status(401), 1),
         ("403s", "/manifests/1", status(403), 1),
         ("404", "/manifests/1", status(404), 1),
