@@ -104,12 +104,18 @@ fn delete(version: u32) -> Result<()> {
 /// The root that systemd goes to without the kernel.
 fn soft_reboot(version: u32) -> Result<()> {
     let sysroot = Path::new(SYSROOT);
+    let next = Path::new("/run/nextroot");
     start_finalize()?;
-    mount_root(
-        sysroot,
-        &id_of(sysroot, version)?,
-        Path::new("/run/nextroot"),
-    )
+    mount_root(sysroot, &id_of(sysroot, version)?, next)?;
+    // What bootc merges of /etc.
+    let ours = Path::new("etc/boundstore/config.toml");
+    let here = Path::new("/").join(ours);
+    if here.exists() {
+        let there = next.join(ours);
+        fs::create_dir_all(there.parent().unwrap_or(next))?;
+        fs::copy(here, there)?;
+    }
+    Ok(())
 }
 
 /// The deployment that runs: the source of `/`.
