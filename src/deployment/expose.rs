@@ -244,7 +244,9 @@ impl Mounter {
             };
             let pin = view.pin_parts(&set)?;
             if pin.objects.iter().any(|id| mended.contains(id)) {
-                let error = self.mount_again(view, &set, target).err();
+                let again = self.assemble(view, &set);
+                let placed = again.and_then(|(mount, _)| place_set(&mount, &set, target, true));
+                let error = placed.err();
                 exchanged.push(Exchanged {
                     target: target.clone(),
                     set_image,
@@ -253,23 +255,6 @@ impl Mounter {
             }
         }
         Ok(exchanged)
-    }
-
-    fn mount_again(
-        &self,
-        view: &RepoView,
-        set: &SetRecord,
-        target: &Path,
-    ) -> Result<(), ExposeError> {
-        if !view.is_secure() {
-            view.check_object(&set.set_image)?;
-        }
-        let (mount, _) = self.assemble(view, &set.set_image)?;
-        read_once(&mount, set)?;
-        place(&mount, target, true).map_err(|source| ExposeError::Mount {
-            set_image: set.set_image,
-            source,
-        })
     }
 
     /// Mounts this set of the deployment; nothing where it has another by now.
@@ -294,22 +279,14 @@ impl Mounter {
         if !view.is_secure() && !self.allow_missing_verity {
             return Err(ExposeError::MissingVerity(view.path().to_owned()));
         }
-        if !view.is_secure() {
-            view.check_object(&set.set_image)?;
-        }
-        let (mount, verity) = self.assemble(view, &set.set_image)?;
-        read_once(&mount, &set)?;
+        let (mount, verity) = self.assemble(view, &set)?;
         // From here on whoever takes the ref away keeps the set, unless that
         // has happened before.
         since_boot::record(&self.run_dir, view, &set.set_image)?;
         if view.set_image_of(deployment)? != Some(set.set_image) {
             return Ok(None);
         }
-        let placed = place(&mount, target, seen.is_some());
-        placed.map_err(|source| ExposeError::Mount {
-            set_image: set.set_image,
-            source,
-        })?;
+        place_set(&mount, &set, target, seen.is_some())?;
         Ok(Some(Mounted {
             set,
             already: false,
@@ -317,25 +294,28 @@ impl Mounter {
         }))
     }
 
-    /// The detached mount, and whether the kernel checks what is read from it.
-    fn assemble(
-        &self,
-        view: &RepoView,
-        set_image: &ObjectId,
-    ) -> Result<(OwnedFd, bool), ExposeError> {
+    /// The detached mount, from which podman can read, and whether the kernel
+    /// checks what is read.
+    fn assemble(&self, view: &RepoView, set: &SetRecord) -> Result<(OwnedFd, bool), ExposeError> {
+        let set_image = &set.set_image;
+        if !view.is_secure() {
+            view.check_object(set_image)?;
+        }
         let how = ImageMount {
             source: format!("{SOURCE}{set_image}"),
             allow_missing_verity: self.allow_missing_verity,
             context: self.context.clone(),
             run_dir: &self.run_dir,
         };
-        how.mount(view, set_image).map_err(|error| match error {
+        let mounted = how.mount(view, set_image).map_err(|error| match error {
             ImageMountError::Repo(error) => error.into(),
             ImageMountError::Mount(source) => ExposeError::Mount {
                 set_image: *set_image,
                 source,
             },
-        })
+        })?;
+        read_once(&mounted.0, set)?;
+        Ok(mounted)
     }
 }
 
@@ -358,6 +338,18 @@ fn place(mount: &OwnedFd, target: &Path, replaces_ours: bool) -> Result<(), Moun
         return sys::unmount(target, Unmount::Lazy);
     }
     sys::attach(mount, target)
+}
+
+fn place_set(
+    mount: &OwnedFd,
+    set: &SetRecord,
+    target: &Path,
+    replaces_ours: bool,
+) -> Result<(), ExposeError> {
+    place(mount, target, replaces_ours).map_err(|source| ExposeError::Mount {
+        set_image: set.set_image,
+        source,
+    })
 }
 
 fn place_empty(target: &Path, replaces_ours: bool) -> Result<(), ExposeError> {
