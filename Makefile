@@ -31,17 +31,23 @@ test:
 	logs="target/test.log target/kernels.log target/podman.log target/lifecycle.log"; \
 	cat $$logs; scripts/count $$logs; exit $$status
 
-# What takes longer: large layers, more cases for each property, podman and the
-# life of a set on all kernels, more than fifty power cuts, a minute of libFuzzer
-# for each parser.
+# What `make test` leaves out, in less than 40 minutes: what is marked as long,
+# more cases for each property, podman on all kernels, more than fifty
+# power cuts, half a minute of libFuzzer for each parser.
 test-long:
 	scripts/setup test
 	scripts/setup kernels
 	scripts/fixtures
-	PROPTEST_CASES=2048 $(CARGO) test --no-fail-fast -- --include-ignored --test-threads=2
-	$(CARGO) test --package vm
-	$(CARGO) test --package vm --test power -- --nocapture --include-ignored
-	scripts/fuzz 60
+	@status=0; \
+	PROPTEST_CASES=2048 $(CARGO) test --lib > target/long-properties.log 2>&1 || status=1; \
+	$(CARGO) test --no-fail-fast -- --ignored --nocapture --test-threads=2 \
+	  > target/long-test.log 2>&1 || status=1; \
+	$(CARGO) test --package vm --test power -- --ignored --nocapture \
+	  > target/long-power.log 2>&1 || status=1; \
+	$(CARGO) test --package vm --test podman > target/long-podman.log 2>&1 || status=1; \
+	scripts/fuzz 30 > target/long-fuzz.log 2>&1 || status=1; \
+	cat target/long-*.log; \
+	scripts/count target/long-*.log; exit $$status
 
 # The VM suite: every check on every kernel, then the matrix of what they did.
 # KERNEL=6.12 boots one; FILTER=data_only:: runs what has that in its name.
