@@ -25,6 +25,7 @@ const MODULES: &[&str] = &[
     "erofs",
     "overlay",
     "loop",
+    "dm_flakey",
     "sha512_generic",
     "xfs",
     "btrfs",

@@ -18,11 +18,17 @@ use crate::{
     runner::{self, Runner},
 };
 
-/// `root` and `input`: see `podman-tests/src/stage.rs`.
+/// `root` and `input`: see `podman-tests/src/stage.rs`; `flaky`: steps/device.rs.
 pub(crate) fn disks(folder: &Path, checks: &[CheckName]) -> Result<Vec<Attached>> {
     let root = Attached::snapshot("root", rootfs()?.image);
     let input = input(folder, checks).context("make the input disk")?;
-    Ok(vec![root, Attached::snapshot("input", input)])
+    let flaky = folder.join("flaky.ext4");
+    mkfs(&flaky, 256, tempfile::tempdir_in(folder)?.path())?;
+    Ok(vec![
+        root,
+        Attached::snapshot("input", input),
+        Attached::snapshot("flaky", flaky),
+    ])
 }
 
 /// ```text

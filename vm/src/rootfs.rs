@@ -15,7 +15,7 @@ use crate::{apt, cache, command::output};
 const SUITES: &[&str] = &["forky", "sid"];
 /// What the tests call, and what brings it up.
 const PACKAGES: &str =
-    "systemd-sysv,mount,podman,crun,conmon,skopeo,docker-registry,ostree,ostree-boot";
+    "systemd-sysv,mount,dmsetup,podman,crun,conmon,skopeo,docker-registry,ostree,ostree-boot";
 /// No manuals, no translations: nobody reads them there.
 const EXCLUDED: &[&str] = &["man", "doc", "info", "locale"];
 /// The size of its disk; most of it is a hole.

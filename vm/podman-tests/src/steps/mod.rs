@@ -2,6 +2,7 @@
 
 mod battery;
 mod dangling;
+mod device;
 mod store;
 mod swap;
 mod tamper;
@@ -100,6 +101,18 @@ pub fn all() -> Vec<Step> {
             "both mended, the set mounted anew: podman run",
             false,
             tamper::mended,
+        ),
+        step(
+            "device::writes_fail",
+            "a disk that fails writes (dm-flakey) under a sync",
+            true,
+            device::writes_fail,
+        ),
+        step(
+            "device::all_fails",
+            "a disk that fails (dm-error): verify --deep; podman run, and when it is well",
+            false,
+            device::all_fails,
         ),
     ]);
     steps
