@@ -492,7 +492,7 @@ fn a_mount_waits_for_another_with_a_limit() {
     let view = RepoView::open(synced.repo()).unwrap();
     let id = "d".parse().unwrap();
     let busy = |error: &ExposeError| matches!(error, ExposeError::Busy { .. });
-    let refused = mounter.mount(&view, &id, &target).unwrap_err();
+    let refused = mounter.mount(&view, &id, None, &target).unwrap_err();
     assert!(busy(&refused), "{refused}");
     assert!(busy(&mounter.umount(&target, false).unwrap_err()));
     assert!(mounts_below(&target).is_empty());
@@ -500,7 +500,7 @@ fn a_mount_waits_for_another_with_a_limit() {
     // A host without any store is a host without podman.
     assert!(mounter.stand_in(&target).unwrap());
     drop(other);
-    mounter.mount(&view, &id, &target).unwrap();
+    mounter.mount(&view, &id, None, &target).unwrap();
     mounter.umount(&target, false).unwrap();
     assert!(mounts_below(&target).is_empty());
 }

@@ -15,12 +15,16 @@
 //! refers to another unit, where bootc would pull an image called `app.image`.
 
 mod image;
+mod lock;
 mod problem;
 mod quadlet;
 mod scan;
 mod unit;
 
 pub use image::{BoundImage, Origin, from_command_line, merge};
+pub use lock::{
+    Difference, LOCK_PATH, Lock, LockError, Locked, LockedImage, LockedLayer, LockedSetImage,
+};
 pub use problem::{ArgumentError, ArgumentFault, EntryFault, Problem, ScanError, Warning};
 pub use quadlet::{AskedImage, NameFault, UnitFault, UnitKind, UnitReadError, asked_image};
 pub use scan::{BOUND_IMAGE_DIRS, Scan, scan};

@@ -3,7 +3,7 @@
 use std::{error::Error, io, process::ExitCode};
 
 use crate::{
-    bound::{ArgumentError, ScanError},
+    bound::{ArgumentError, LockError, ScanError},
     config::ConfigError,
     deployment::{ExposeError, GcError, GuardError, PrimaryError, SyncError, host::HostError},
     error::{PathError, with_causes},
@@ -93,6 +93,13 @@ fn of_mount(error: &MountError) -> Exit {
     }
 }
 
+fn of_lock(error: &LockError) -> Exit {
+    match error {
+        LockError::Stale(_) => Exit::Refused,
+        _ => Exit::Failed,
+    }
+}
+
 pub(super) fn of_source(error: &SourceError) -> Exit {
     match error.failing() {
         Failing::Denied => Exit::Refused,
@@ -130,16 +137,18 @@ table! {
         _ => Exit::Failed,
     };
     ScanError => |_| Exit::Failed;
+    LockError => of_lock;
     ConfigError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;
     DeploymentIdError => |_| Exit::Usage;
     SyncError => |error| match error {
         SyncError::Source { source, .. } => of_source(source),
         SyncError::Repo(source) => of_repo(source),
+        SyncError::NotLocked { .. } => Exit::Refused,
         _ => Exit::Failed,
     };
     ExposeError => |error| match error {
-        ExposeError::MissingVerity(_) => Exit::Refused,
+        ExposeError::MissingVerity(_) | ExposeError::NotLocked { .. } => Exit::Refused,
         ExposeError::Busy { .. } => Exit::NotNow,
         ExposeError::Repo(source) => of_repo(source),
         ExposeError::Mount { source, .. } | ExposeError::Kernel(source) => of_mount(source),

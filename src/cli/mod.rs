@@ -11,6 +11,7 @@ mod generator;
 mod guard;
 mod images;
 mod later;
+mod lock;
 mod mount;
 mod output;
 mod primary;
@@ -167,8 +168,8 @@ enum Verb {
     Verify(Box<verify::Args>),
     /// Check the unit files of a host image (not in this version)
     Lint(later::Args),
-    /// Write down what the bound names mean today (not in this version)
-    Lock(later::Args),
+    /// Write down which bytes the bound images are, and which set image they make
+    Lock(Box<lock::Args>),
     /// Write a set as plain directories (not in this version)
     Embed(later::Args),
     /// Carry a whole set as one artifact (not in this version)
@@ -213,7 +214,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Gc(args) => gc::run(&global, &args),
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(_) => later::run("lint"),
-        Verb::Lock(_) => later::run("lock"),
+        Verb::Lock(args) => lock::run(&global, &args),
         Verb::Embed(_) => later::run("embed"),
         Verb::Bundle(_) => later::run("bundle"),
         Verb::Guard(args) => guard::run(&global, args),

@@ -1,6 +1,9 @@
 //! `boundstore mount` and `boundstore umount`
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use serde_json::json;
 
@@ -11,6 +14,7 @@ use super::{
     selector::Selector,
 };
 use crate::{
+    bound::Lock,
     deployment::{ExposeError, Mounter, SinceBoot, lack, note_boot, store_label},
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView},
@@ -98,9 +102,10 @@ fn show(
     id: &DeploymentId,
     target: &Path,
 ) -> Result<(), Failure> {
+    let lock = lock_of(global, id)?;
     let mounted = RepoView::open(&global.repo())
         .map_err(ExposeError::from)
-        .and_then(|view| mounter.mount(&view, id, target));
+        .and_then(|view| mounter.mount(&view, id, lock.as_ref(), target));
     let output = global.output();
     let mounted = match mounted {
         Err(ExposeError::NoSet(_) | ExposeError::Repo(RepoError::Absent(_)))
@@ -127,6 +132,14 @@ fn show(
         let images = count(set.images.len(), "image");
         format!("the set of {id} ({images}) {how} at {}\n", target.display())
     })
+}
+
+/// What the set of `id` is locked to, where it is a deployment of this host.
+fn lock_of(global: &Global, id: &DeploymentId) -> Result<Option<Lock>, Failure> {
+    match global.host()?.filter(|host| host.is_own(id)) {
+        Some(host) => Ok(Lock::read(host.open_root(id)?.as_fd())?),
+        None => Ok(None),
+    }
 }
 
 /// Shows that `id` binds no image: not those of another deployment either.
@@ -167,7 +180,9 @@ fn show_to_bootc(global: &Global, mounter: &Mounter, id: &DeploymentId) -> Resul
         );
         return Err(Failure::new(Exit::Refused, message));
     }
-    let mounted = mounter.mount(&RepoView::open(&global.repo())?, id, &target)?;
+    let lock = lock_of(global, id)?;
+    let view = RepoView::open(&global.repo())?;
+    let mounted = mounter.mount(&view, id, lock.as_ref(), &target)?;
     if !mounted.verity {
         global.output().warn(NO_VERITY);
     }

@@ -74,7 +74,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-fn plain(output: &Output, event: &SyncEvent<'_>) {
+pub(super) fn plain(output: &Output, event: &SyncEvent<'_>) {
     match event {
         SyncEvent::Resolved(found) => {
             let image = &found.image;

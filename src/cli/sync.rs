@@ -20,7 +20,7 @@ use super::{
     watchdog::Watchdog,
 };
 use crate::{
-    bound::{self, BoundImage, Scan},
+    bound::{self, BoundImage, LOCK_PATH, Lock, Scan},
     config::KeepLayers,
     deployment::{PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
     error::with_causes,
@@ -52,6 +52,9 @@ pub(super) struct Args {
     /// Ask this source first, for every image it holds
     #[arg(long, value_name = "SOURCE")]
     from: Vec<SourceRef>,
+    /// Refuse a root without a lock file: what one says is followed in any case
+    #[arg(long)]
+    locked: bool,
     /// For this platform, not the host's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<Platform>,
@@ -206,7 +209,8 @@ fn noted(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failur
 fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure> {
     let output = global.output();
     let (id, root) = (&target.id, target.root.as_ref());
-    let wanted = wanted(args, root, &output)?;
+    let lock = lock(args, root)?;
+    let wanted = wanted(args, root, lock.as_ref(), &output)?;
     if wanted.is_empty() && root.is_none() {
         let message = "no image is named: give --root DIR, whose unit files bind some, or --image";
         return Err(Failure::new(Exit::Usage, message));
@@ -237,7 +241,15 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         }
         teller.tell(&event);
     };
-    let primary = kept_for(global, args, target, config.sync.keep_layers)?;
+    let primary = match &lock {
+        // No layer beside those that are locked.
+        Some(_) if args.keep_layers == Some(Keep::Referenced) => {
+            let message = "the deployment has a lock file: its set can keep no other layers";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Some(_) => None,
+        None => kept_for(global, args, target, config.sync.keep_layers)?,
+    };
     let syncer = Syncer {
         repo: global.repo(),
         create: Some(NewRepo {
@@ -246,6 +258,7 @@ fn sync(global: &Global, args: &Args, target: &Target) -> Result<Synced, Failure
         }),
         limits: transfer.limits(),
         sources: &sources,
+        lock: lock.as_ref(),
         keep_for: primary.as_ref(),
         spool_dir: transfer.spool_dir(),
         retry: transfer.retry(),
@@ -288,7 +301,27 @@ fn kept_for(
     }
 }
 
-fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wanted>, Failure> {
+/// The lock file of the deployment.
+fn lock(args: &Args, root: Option<&Root>) -> Result<Option<Lock>, Failure> {
+    let lock = match root {
+        Some(root) => Lock::read(root.dir.as_fd())?,
+        None => None,
+    };
+    if args.locked && lock.is_none() {
+        let message = format!(
+            "there is no {LOCK_PATH}: run `boundstore lock --root DIR` where the image is built"
+        );
+        return Err(Failure::new(Exit::Refused, message));
+    }
+    Ok(lock)
+}
+
+fn wanted(
+    args: &Args,
+    root: Option<&Root>,
+    lock: Option<&Lock>,
+    output: &Output,
+) -> Result<Vec<Wanted>, Failure> {
     let scan = match root {
         Some(root) => bound::scan(root.dir.as_fd())?,
         None => Scan::default(),
@@ -297,13 +330,17 @@ fn wanted(args: &Args, root: Option<&Root>, output: &Output) -> Result<Vec<Wante
     for warning in &scan.warnings {
         output.warn(&warning.to_string());
     }
+    if let Some(lock) = lock {
+        lock.expect_names(scan.images.iter().map(|image| &image.name))?;
+    }
     scan.images
         .into_iter()
-        .map(|image| one_wanted(image, args))
+        .map(|image| one_wanted(image, args, lock))
         .collect()
 }
 
-fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
+fn one_wanted(image: BoundImage, args: &Args, lock: Option<&Lock>) -> Result<Wanted, Failure> {
+    let locked = lock.and_then(|lock| lock.image(&image.name));
     let source = image.source.as_deref().map(str::parse).transpose();
     let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut wanted = Wanted::new(image.name);
@@ -311,7 +348,10 @@ fn one_wanted(image: BoundImage, args: &Args) -> Result<Wanted, Failure> {
     wanted.auth_file = image.auth_file.map(AuthFile::of_host);
     if let Some(platform) = &args.platform {
         wanted.platform = platform.clone();
+    } else if let Some(locked) = locked {
+        wanted.platform = locked.platform.clone();
     }
+    wanted.locked = locked.map(|locked| locked.manifest.digest);
     Ok(wanted)
 }
 

@@ -15,6 +15,7 @@ use super::{
     since_boot,
 };
 use crate::{
+    bound::Lock,
     error::{Doing, PathError, with_causes},
     name::ObjectId,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
@@ -40,6 +41,19 @@ pub enum ExposeError {
     /// The deployment has no set.
     #[error("deployment {0} has no published set: run `boundstore sync --deployment {0}` first")]
     NoSet(DeploymentId),
+    /// The deployment's lock file names another set image.
+    #[error(
+        "the set of {deployment} is {found}, but its lock file says {locked}: \
+         run `boundstore sync --deployment {deployment}`"
+    )]
+    NotLocked {
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What the lock says.
+        locked: ObjectId,
+        /// What is published.
+        found: ObjectId,
+    },
     /// The repository has no fs-verity.
     #[error(
         "the repository {} has no fs-verity, so the kernel cannot check what containers read: \
@@ -140,7 +154,8 @@ impl Mounter {
     /// is there, with no moment without either. Nothing is seen before the set
     /// has been measured, mounted and read from.
     ///
-    /// Takes no repository lock.
+    /// Where the deployment has a `lock`, no other set image is shown than the
+    /// one that it names. Takes no repository lock.
     ///
     /// # Errors
     /// See [`ExposeError`]; `target` is as it was then.
@@ -151,13 +166,24 @@ impl Mounter {
         &self,
         view: &RepoView,
         deployment: &DeploymentId,
+        lock: Option<&Lock>,
         target: &Path,
     ) -> Result<Mounted, ExposeError> {
+        let locked = lock.map(|lock| lock.set_image.of(view.algorithm()));
         let _alone = alone(&self.run_dir, self.lock_limit)?;
         loop {
             let set = view
                 .set(deployment)?
                 .ok_or_else(|| ExposeError::NoSet(deployment.clone()))?;
+            if let Some(locked) = locked
+                && locked != set.set_image
+            {
+                return Err(ExposeError::NotLocked {
+                    deployment: deployment.clone(),
+                    locked,
+                    found: set.set_image,
+                });
+            }
             if !target.is_dir() {
                 return Err(ExposeError::NoDirectory(target.to_owned()));
             }

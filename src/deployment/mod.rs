@@ -12,6 +12,7 @@ pub mod host;
 mod image_mount;
 mod label;
 mod last_error;
+mod lock;
 mod render_again;
 mod retry;
 mod since_boot;

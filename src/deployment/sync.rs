@@ -17,14 +17,15 @@ use super::{
     store_images::{Chains, pinned_index, set_image_record, store_image},
 };
 use crate::{
+    bound::Lock,
     error::PathError,
     import::{ImportError, ImportLimits, import_layer},
-    name::ImageName,
+    name::{ImageName, ObjectId},
     repo::{
         DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
         StoredLayer,
     },
-    sink::{self, FORMAT},
+    sink::{self, FORMAT, StagedSet},
     source::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
@@ -43,6 +44,8 @@ pub struct Syncer<'a> {
     pub limits: ImportLimits,
     /// Where images come from.
     pub sources: &'a Sources,
+    /// What the set is locked to: it must have this very set image.
+    pub lock: Option<&'a Lock>,
     /// Whose users' layers a set keeps where it would lack them: those in this
     /// store of podman's.
     pub keep_for: Option<&'a PrimaryStore>,
@@ -157,6 +160,20 @@ pub enum SyncError {
     /// The set cannot be laid out.
     #[error("lay out the store tree")]
     LayOut(#[from] LayOutError),
+    /// The lock's images do not make the lock's set image.
+    #[error(
+        "the set image is {found}, but the lock file of boundstore {written_by} says {locked}; \
+         this is boundstore {this}: lock again with the version that the host has; \
+         nothing was published", this = env!("CARGO_PKG_VERSION")
+    )]
+    NotLocked {
+        /// In the lock.
+        locked: ObjectId,
+        /// What was rendered.
+        found: ObjectId,
+        /// Which version wrote the lock.
+        written_by: String,
+    },
     /// The store tree would break podman: a bug of ours or a hostile image.
     #[error("the store tree is not one that podman can use; nothing was published")]
     Invalid(#[source] ValidationError),
@@ -227,13 +244,21 @@ pub enum SyncError {
 }
 
 /// One image and the places of its layers that the repository lacks.
-struct Plan {
+pub(super) struct Plan {
     found: Found,
     missing: Vec<usize>,
 }
 
+/// A set that is in the repository and that nobody sees yet.
+pub(super) struct Rendered<'r> {
+    pub(super) staged: StagedSet<'r>,
+    records: Vec<SetImageRecord>,
+    kept: Vec<SetImageRecord>,
+    dropped: Dropped,
+}
+
 impl Plan {
-    fn image(&self) -> &ResolvedImage {
+    pub(super) fn image(&self) -> &ResolvedImage {
         &self.found.image
     }
 }
@@ -288,32 +313,15 @@ impl Syncer<'_> {
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, self.lock_limit)?;
         self.check_space(&repo, synced.bytes_fetched)?;
-        let mut store_images = Vec::new();
-        let mut records = Vec::new();
-        let mut chains = Chains::default();
-        for plan in &plans {
-            let layers = self.import(&repo, plan, spool.as_ref())?;
-            (self.observer)(SyncEvent::Squashing(&plan.image().name));
-            let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
-            records.push(set_image_record(plan.image(), &layers));
-            store_images.push(store_image(plan.image(), &layers, trees));
-        }
-        // Looked up again under the lock: a gc may have been here since.
-        let kept = self.kept(repo.view(), &plans)?;
-        let mut kept_images = Vec::new();
-        for record in &kept {
-            let (image, layers) = read_kept(repo.view(), record)?;
-            (self.observer)(SyncEvent::Keeping(record));
-            let trees = chains.trees(repo.view(), &record.name, &layers)?;
-            kept_images.push(store_image(&image, &layers, trees));
-        }
-        synced.dropped = chains.dropped;
-        drop(chains.by_layer);
-        let tree = lay_out_keeping(&store_images, &kept_images)?
-            .validate()
-            .map_err(SyncError::Invalid)?;
-        drop((store_images, kept_images));
-        let staged = sink::stage(&repo, &tree)?;
+        let rendered = self.render(&repo, &plans, spool.as_ref())?;
+        self.check_lock(view, rendered.staged.set_image())?;
+        synced.dropped = rendered.dropped;
+        let Rendered {
+            staged,
+            records,
+            kept,
+            ..
+        } = rendered;
         let publish = || staged.publish(deployment, records, kept);
         let (published, _) = self.since_boot.keeping(&repo, deployment, publish)?;
         synced.unchanged =
@@ -321,6 +329,61 @@ impl Syncer<'_> {
         synced.set = Some(published.record);
         self.release(&plans, spool);
         Ok(synced)
+    }
+
+    /// Imports what is missing, and renders the set.
+    pub(super) fn render<'r>(
+        &self,
+        repo: &'r Repo,
+        plans: &[Plan],
+        spool: Option<&Spool>,
+    ) -> Result<Rendered<'r>, SyncError> {
+        let mut store_images = Vec::new();
+        let mut records = Vec::new();
+        let mut chains = Chains::default();
+        for plan in plans {
+            let layers = self.import(repo, plan, spool)?;
+            (self.observer)(SyncEvent::Squashing(&plan.image().name));
+            let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
+            records.push(set_image_record(plan.image(), &layers));
+            store_images.push(store_image(plan.image(), &layers, trees));
+        }
+        // Looked up again under the lock: a gc may have been here since.
+        let kept = self.kept(repo.view(), plans)?;
+        let mut kept_images = Vec::new();
+        for record in &kept {
+            let (image, layers) = read_kept(repo.view(), record)?;
+            (self.observer)(SyncEvent::Keeping(record));
+            let trees = chains.trees(repo.view(), &record.name, &layers)?;
+            kept_images.push(store_image(&image, &layers, trees));
+        }
+        drop(chains.by_layer);
+        let tree = lay_out_keeping(&store_images, &kept_images)?
+            .validate()
+            .map_err(SyncError::Invalid)?;
+        drop((store_images, kept_images));
+        Ok(Rendered {
+            staged: sink::stage(repo, &tree)?,
+            records,
+            kept,
+            dropped: chains.dropped,
+        })
+    }
+
+    /// Whether this is the set image that the lock says.
+    fn check_lock(&self, view: &RepoView, found: ObjectId) -> Result<(), SyncError> {
+        let Some(lock) = self.lock else {
+            return Ok(());
+        };
+        let locked = lock.set_image.of(view.algorithm());
+        if locked == found {
+            return Ok(());
+        }
+        Err(SyncError::NotLocked {
+            locked,
+            found,
+            written_by: lock.boundstore.clone(),
+        })
     }
 
     /// Tells what a sync would fetch; writes nothing.
@@ -357,7 +420,11 @@ impl Syncer<'_> {
         }
     }
 
-    fn plan(&self, view: Option<&RepoView>, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
+    pub(super) fn plan(
+        &self,
+        view: Option<&RepoView>,
+        wanted: &[Wanted],
+    ) -> Result<Vec<Plan>, SyncError> {
         let (sources, retry) = (self.sources, self.retry);
         let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
@@ -433,6 +500,7 @@ impl Syncer<'_> {
             && set.images.len() == plans.len()
             && plans.iter().all(|plan| plan.missing.is_empty())
             && plans.iter().zip(&set.images).all(same)
+            && self.check_lock(view, set.set_image).is_ok()
             && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
             && verify(
                 view,
@@ -445,7 +513,7 @@ impl Syncer<'_> {
     }
 
     /// Brings what is only on the network to this machine; no lock is held.
-    fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
+    pub(super) fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
         let mut blobs = HashSet::new();
         let mut fetches = Vec::new();
         for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
@@ -496,7 +564,7 @@ impl Syncer<'_> {
     /// What is published need not stay in the spool, whether this sync has
     /// fetched it or one that was killed. Blobs that cannot be removed only
     /// take room: the next sync may use them.
-    fn release(&self, plans: &[Plan], spool: Option<Spool>) {
+    pub(super) fn release(&self, plans: &[Plan], spool: Option<Spool>) {
         let fetched: Vec<_> = plans
             .iter()
             .filter(|plan| plan.found.needs_fetch())

@@ -30,6 +30,8 @@ pub use mount_table::{
     MountEntry, mount_id, mount_table, mount_table_of, parse_mount_table, top_mount,
 };
 pub use namespace::make_writable;
-pub use open::{ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root};
+pub use open::{
+    ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root, write_in_root,
+};
 pub use process::{Leash, output_within, processor_time};
 pub use regular::{RootDir, open_regular, read_regular};

@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::error::{Doing, PathError};
+use crate::error::{Below, Doing, PathError};
 
 /// Why a file inside a root was not read.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +125,31 @@ pub fn read_dir_names_in_root(
     Ok(Some(names))
 }
 
+/// Writes the file at `path` inside `root`, mode 0644, in place of what is there:
+/// readers see the old bytes or the new. Its folder is made where it is not there.
+///
+/// # Errors
+/// The system's, as verb and path.
+pub fn write_in_root(root: BorrowedFd<'_>, path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let open = || open_in_root(root, folder, OFlags::RDONLY | OFlags::DIRECTORY);
+    let opened = match open() {
+        Err(Errno::NOENT) => {
+            super::create_dir_all_at(root, folder)?;
+            open()
+        }
+        opened => opened,
+    };
+    let opened = opened.doing("open directory", folder)?;
+    let name = Path::new(path.file_name().unwrap_or_default());
+    let mut temporary = name.as_os_str().to_owned();
+    temporary.push(format!("~{}", std::process::id()));
+    let temporary = Path::new(&temporary);
+    super::remove_at(&opened, temporary).below(folder)?;
+    super::write_file_at(&opened, temporary, bytes).below(folder)?;
+    super::rename_at(&opened, temporary, name).below(folder)
+}
+
 fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     // Under RESOLVE_IN_ROOT the kernel gives up with EAGAIN when something was
@@ -169,6 +194,30 @@ mod tests {
         fs::create_dir_all(outer.path().join("root/etc")).unwrap();
         let root = File::open(outer.path().join("root")).unwrap();
         (outer, root)
+    }
+
+    #[test]
+    fn what_is_written_stays_inside() {
+        let (outer, root) = root();
+        let write = |path: &str| write_in_root(root.as_fd(), Path::new(path), b"new");
+        for path in ["etc/a", "etc/a", "x/y/z"] {
+            write(path).unwrap();
+            assert_eq!(
+                fs::read(outer.path().join("root").join(path)).unwrap(),
+                b"new"
+            );
+        }
+        // A link out of it, as the file and as its folder.
+        symlink(outer.path().join("secret"), outer.path().join("root/etc/b")).unwrap();
+        write("etc/b").unwrap();
+        symlink(outer.path(), outer.path().join("root/out")).unwrap();
+        assert!(write("out/secret").is_err());
+        symlink("../..", outer.path().join("root/up")).unwrap();
+        write("up/c").unwrap();
+        assert!(outer.path().join("root/c").exists());
+        assert_eq!(fs::read(outer.path().join("secret")).unwrap(), b"outside");
+        let left = fs::read_dir(outer.path().join("root/etc")).unwrap();
+        assert_eq!(left.count(), 2);
     }
 
     fn read(root: &File, path: &str) -> Result<Vec<u8>, ReadInRootError> {

@@ -5,7 +5,7 @@ use std::{fmt, os::fd::AsFd};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bound,
+    bound::{self, Lock},
     deployment::host::Host,
     error::with_causes,
     name::ImageName,
@@ -52,14 +52,14 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What the set of `id` lacks of what its root binds today: each image in the
-/// published set, and whatever that consists of in the repository, as
+/// What the set of `id` lacks of what its root binds today, and is locked to: each
+/// image in the published set, and whatever that consists of in the repository, as
 /// [`verify`] tells without reading it all. A set may have more images.
 ///
 /// Whatever cannot be read is a lack too: only what is known to be complete is.
 pub fn lack(host: &dyn Host, repo: &std::path::Path, id: &DeploymentId) -> Option<Lack> {
-    let bound = match bound_names(host, id) {
-        Ok(bound) => bound,
+    let (bound, lock) = match asked(host, id) {
+        Ok(asked) => asked,
         Err(problem) => return Some(Lack::of_problem(problem)),
     };
     let set = RepoView::open(repo).and_then(|view| Ok(view.set(id)?.map(|set| (view, set))));
@@ -76,6 +76,13 @@ pub fn lack(host: &dyn Host, repo: &std::path::Path, id: &DeploymentId) -> Optio
     };
     let has = |name: &ImageName| set.images.iter().any(|image| image.name == *name);
     let missing: Vec<ImageName> = bound.into_iter().filter(|name| !has(name)).collect();
+    let locked = lock.map(|lock| lock.set_image.of(view.algorithm()));
+    let other = locked.filter(|locked| *locked != set.set_image);
+    if let (Some(locked), true) = (other, missing.is_empty()) {
+        let found = set.set_image;
+        let problem = format!("its set is {found}, but its lock file says {locked}");
+        return Some(Lack::of_problem(problem));
+    }
     let problem = match verify(&view, Some(std::slice::from_ref(id)), false, &|_, _| {}) {
         Ok(verified) => {
             let mut problems = verified.deployments.iter().flat_map(|one| &one.problems);
@@ -86,8 +93,15 @@ pub fn lack(host: &dyn Host, repo: &std::path::Path, id: &DeploymentId) -> Optio
     (!missing.is_empty() || problem.is_some()).then_some(Lack { missing, problem })
 }
 
-fn bound_names(host: &dyn Host, id: &DeploymentId) -> Result<Vec<ImageName>, String> {
+/// The names that the root binds, and what they are locked to.
+fn asked(host: &dyn Host, id: &DeploymentId) -> Result<(Vec<ImageName>, Option<Lock>), String> {
     let rootfs = host.open_root(id).map_err(|error| with_causes(&error))?;
     let scan = bound::scan(rootfs.as_fd()).map_err(|error| with_causes(&error))?;
-    Ok(scan.images.into_iter().map(|image| image.name).collect())
+    let lock = Lock::read(rootfs.as_fd()).map_err(|error| with_causes(&error))?;
+    let names: Vec<ImageName> = scan.images.into_iter().map(|image| image.name).collect();
+    if let Some(lock) = &lock {
+        let stale = lock.expect_names(&names);
+        stale.map_err(|error| with_causes(&error))?;
+    }
+    Ok((names, lock))
 }

@@ -4,7 +4,7 @@ use std::{os::fd::AsFd, path::PathBuf};
 
 use super::{Condition, Kind, Look};
 use crate::{
-    bound,
+    bound::{self, Lock, LockError},
     deployment::{guard::LastVeto, host::Deployment},
     error::with_causes,
     repo::{DeploymentId, RepoError, RepoView, SetRecord},
@@ -57,6 +57,50 @@ impl Look<'_> {
         }
     }
 
+    /// What the deployment's set is held to, as far as its root can be opened.
+    fn lock_of(&self, known: Option<&Deployment>) -> Result<Option<Lock>, LockError> {
+        let id = known.map(|known| &known.id);
+        let rootfs = self
+            .host
+            .zip(id)
+            .and_then(|(host, id)| host.open_root(id).ok());
+        rootfs.map_or(Ok(None), |rootfs| Lock::read(rootfs.as_fd()))
+    }
+
+    pub(super) fn verified(
+        &self,
+        view: &RepoView,
+        known: Option<&Deployment>,
+        set: &SetRecord,
+        mounted: &[(PathBuf, bool)],
+    ) -> Condition {
+        let failed = |reason, message| condition(Kind::Verified, false, reason, message);
+        if !view.is_secure() {
+            let message = "the repository has no fs-verity: nothing checks what containers read";
+            return failed("NoVerity", message.into());
+        }
+        if !mounted.iter().all(|(_, verity)| *verity) {
+            let message = "it is mounted without verity=require";
+            return failed("MountedWithoutVerity", message.into());
+        }
+        match self.lock_of(known) {
+            Ok(Some(lock)) if lock.set_image.of(view.algorithm()) == set.set_image => {
+                let message = "every byte is checked against the digest in its lock file";
+                condition(Kind::Verified, true, "LockedDigest", message.into())
+            }
+            Ok(Some(_)) => {
+                let message = "its lock file names another set image: it will not be mounted";
+                failed("NotLocked", message.into())
+            }
+            Ok(None) => {
+                let message =
+                    "every byte is checked against the digest that the repository's ref names";
+                condition(Kind::Verified, true, "SelfConsistent", message.into())
+            }
+            Err(error) => failed("BadLock", with_causes(&error)),
+        }
+    }
+
     /// Whether a deployment without a set needs none. One whose root cannot be
     /// read, or whose units cannot be understood, may need one.
     fn binds_nothing(&self, id: &DeploymentId) -> bool {
@@ -75,19 +119,6 @@ pub(super) fn mounted(mounted: &[(PathBuf, bool)]) -> Condition {
     };
     let message = format!("at {}", target.display());
     condition(Kind::Mounted, true, "Mounted", message)
-}
-
-pub(super) fn verified(view: &RepoView, mounted: &[(PathBuf, bool)]) -> Condition {
-    if !view.is_secure() {
-        let message = "the repository has no fs-verity: nothing checks what containers read";
-        return condition(Kind::Verified, false, "NoVerity", message.into());
-    }
-    if !mounted.iter().all(|(_, verity)| *verity) {
-        let message = "it is mounted without verity=require".into();
-        return condition(Kind::Verified, false, "MountedWithoutVerity", message);
-    }
-    let message = "every byte is checked against the digest that the repository's ref names";
-    condition(Kind::Verified, true, "SelfConsistent", message.into())
 }
 
 /// Told only where it holds: of most deployments it cannot.

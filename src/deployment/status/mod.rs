@@ -258,9 +258,9 @@ impl Look<'_> {
             _ => Vec::new(),
         };
         let mut conditions = vec![self.present(known, &id, &set)];
-        if let Ok(Some(_)) = &set {
+        if let (Ok(Some(set)), Some(view)) = (&set, self.view) {
             conditions.push(conditions::mounted(&mounted));
-            conditions.extend(self.view.map(|view| conditions::verified(view, &mounted)));
+            conditions.push(self.verified(view, known, set, &mounted));
         }
         let next = known.is_some_and(|it| it.booted || it.staged || it.soft_reboot_target);
         if let (Ok(Some(set)), Some(primary)) = (&set, self.primary)
