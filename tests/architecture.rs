@@ -28,7 +28,8 @@ fn violations(path: &str, text: &str) -> Vec<String> {
         forbid("unsafe", folder == "sys");
         forbid("tokio", folder == "source" || folder == "repo");
         for print in ["println", "eprintln", "print", "eprint"] {
-            forbid(&format!("{print}!"), folder == "cli");
+            // src/cli/output.rs writes, and escapes.
+            forbid(&format!("{print}!"), false);
         }
         forbid(
             "std::env",
@@ -232,7 +233,7 @@ fn disorder_is_seen() {
         ("repo/x.rs", "use rustix::fs;"),
         ("bound/scan.rs", "unsafe { x() }"),
         ("deployment/x.rs", "tokio::spawn(x)"),
-        ("import/x.rs", "    eprintln!(\"x\");"),
+        ("cli/x.rs", "    eprintln!(\"x\");"),
         ("source/x.rs", "let home = std::env::var(\"HOME\");"),
         ("squash/x.rs", "use crate::repo::Repo;"),
         ("store_tree/x.rs", "use std::fs;"),

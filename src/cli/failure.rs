@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, process::ExitCode};
 
+use super::output::tell;
 use crate::{
     bound::{ArgumentError, LockError, ScanError},
     config::ConfigError,
@@ -64,13 +65,13 @@ impl Failure {
         if self.exit == Exit::Done {
             return;
         }
-        eprintln!("Error: {}", self.error);
+        tell(&format!("Error: {}", self.error));
         let mut last = self.error.to_string();
         let mut cause = self.error.source();
         while let Some(error) = cause {
             let text = error.to_string();
             if text != last {
-                eprintln!("Caused by: {text}");
+                tell(&format!("Caused by: {text}"));
             }
             last = text;
             cause = error.source();

@@ -1,10 +1,9 @@
 //! The command line: the only place that prints, reads the environment or
 //! knows colour. One file per verb.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 mod bootc;
 mod du;
+mod escape;
 mod failure;
 mod gc;
 mod generator;
@@ -192,14 +191,19 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             } else {
                 Exit::Done
             };
-            // The reader may have gone away, as with `| head`.
-            let _closed_pipe = error.print();
+            let text = error.render().to_string();
+            if escape::lines(&text) == text {
+                // The reader may have gone away, as with `| head`.
+                let _closed_pipe = error.print();
+            } else {
+                output::tell(&text);
+            }
             return exit.into();
         }
     };
     #[cfg(debug_assertions)]
     if let Err(error) = arm_failpoints() {
-        eprintln!("BOUNDSTORE_FAILPOINT: {error}");
+        output::tell(&format!("BOUNDSTORE_FAILPOINT: {error}"));
         return Exit::Usage.into();
     }
     let global = args.global;

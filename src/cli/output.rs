@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::{escape, failure::Failure};
 
 /// How the user wants to be told.
 #[derive(Debug, Clone, Copy)]
@@ -34,9 +34,9 @@ impl Output {
                 value,
             };
             let json = serde_json::to_string_pretty(&document).map_err(io::Error::from)?;
-            format!("{json}\n")
+            escape::json(&json) + "\n"
         } else {
-            text()
+            escape::lines(&text())
         };
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
@@ -46,14 +46,14 @@ impl Output {
     /// Something worth knowing, unless silence was asked for.
     pub(super) fn say(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            tell(message);
         }
     }
 
     /// A line for programs, silence or not.
     pub(super) fn line(&self, value: &impl Serialize) {
         if let Ok(line) = serde_json::to_string(value) {
-            eprintln!("{line}");
+            to_stderr(&escape::json(&line));
         }
     }
 
@@ -65,9 +65,19 @@ impl Output {
     /// A detail.
     pub(super) fn detail(&self, message: &str) {
         if self.verbose {
-            eprintln!("{message}");
+            tell(message);
         }
     }
+}
+
+/// A message, wanted or not.
+pub(super) fn tell(message: &str) {
+    to_stderr(&escape::message(message));
+}
+
+/// Where nobody reads what is told, the work goes on.
+fn to_stderr(line: &str) {
+    let _unread = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Bytes as people read them: `1.5 MiB`.

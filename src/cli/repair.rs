@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     Global,
+    escape::value,
     failure::{Exit, Failure},
     output::{bytes, count},
     primary::read_primary,
@@ -180,7 +181,11 @@ fn human(repaired: &Repaired, exchanged: &[Exchanged], restart: &Option<Vec<Rest
         }
     }
     for unmended in &repaired.unmended {
-        text += &format!("not mended: {}: {}\n", unmended.what, unmended.error);
+        text += &format!(
+            "not mended: {}: {}\n",
+            unmended.what,
+            value(&unmended.error)
+        );
     }
     if !repaired.is_healthy() {
         text += "name a source that has what is lost: --from SOURCE; or sync the deployment\n";
@@ -189,11 +194,11 @@ fn human(repaired: &Repaired, exchanged: &[Exchanged], restart: &Option<Vec<Rest
         let target = mount.target.display();
         text += &match &mount.error {
             None => format!("mounted anew at {target}\n"),
-            Some(error) => format!("the old mount stays at {target}: {error}\n"),
+            Some(error) => format!("the old mount stays at {target}: {}\n", value(error)),
         };
     }
     for container in restart.iter().flatten() {
-        let names = container.names.join(", ");
+        let names = value(&container.names.join(", "));
         text += &format!(
             "start again, if it runs: container {names} ({})\n",
             container.id

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     Global,
+    escape::value,
     failure::{Exit, Failure},
     output::bytes,
     primary::read_primary,
@@ -63,7 +64,7 @@ fn human(status: &Status) -> String {
     };
     let mut text = format!("repository {} ({verity})\n", status.repository.display());
     for problem in &status.problems {
-        text += &format!("Problem: {problem}\n");
+        text += &format!("Problem: {}\n", value(problem));
     }
     if status.deployments.is_empty() {
         text += "no deployment has a set: run `boundstore sync`\n";
@@ -98,12 +99,12 @@ fn human_deployment(deployment: &DeploymentStatus) -> String {
         }
     }
     if let Some(error) = &deployment.last_error {
-        text += &format!("  the last sync failed: {error}\n");
+        text += &format!("  the last sync failed: {}\n", value(error));
     }
     for condition in &deployment.conditions {
         let mark = if condition.status { "yes" } else { "no" };
         let kind = format!("{:?}", condition.kind);
-        text += &format!("  {kind:<14} {mark:<4} {}\n", condition.message);
+        text += &format!("  {kind:<14} {mark:<4} {}\n", value(&condition.message));
     }
     text
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Global,
     failure::{Exit, Failure},
-    output::{Output, bytes, count},
+    output::{Output, bytes, count, tell},
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
@@ -134,7 +134,7 @@ fn each(global: &Global, args: &Args, targets: &[Target]) -> Result<Exit, Failur
                 texts += &text(id, &synced);
             }
             Err(failure) => {
-                eprintln!("deployment {id}:");
+                tell(&format!("deployment {id}:"));
                 failure.print();
                 let (exit, error) = (failure.exit as u8, failure.text());
                 documents.push(json!({ "deployment": id, "exit_status": exit, "error": error }));

@@ -2,6 +2,7 @@
 
 use super::{
     Global, bootc,
+    escape::value,
     failure::{Exit, Failure},
     output::{bytes, count},
     repair,
@@ -82,11 +83,12 @@ fn human(verified: &Verified) -> String {
 }
 
 pub(super) fn explain(problem: &Problem) -> String {
-    let mut text = format!("  {}\n", problem.message);
+    let mut text = format!("  {}\n", value(&problem.message));
     for usage in &problem.used_as {
         text += &match usage {
             Usage::SetImage => "    it is the set image\n".to_owned(),
             Usage::File { image, layer, path } => {
+                let path = value(path);
                 format!("    it is {path} of {image}, layer {layer}\n")
             }
             Usage::Layer { image, layer } => {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::failure::Exit;
+use super::{failure::Exit, output::tell};
 use crate::sys;
 
 /// Less work than this in the time allowed is none: a process that waits for
@@ -45,11 +45,11 @@ impl Watchdog {
 #[expect(clippy::exit, reason = "no other thread can be relied on to return")]
 fn end(limit: Duration) {
     thread::spawn(move || {
-        eprintln!(
+        tell(&format!(
             "Error: nothing went on for {} s while the repository was locked (--stuck-after): \
              a source that does not answer, or a reader of this that does not read; try again later",
             limit.as_secs()
-        );
+        ));
     });
     thread::sleep(LAST_WORDS);
     std::process::exit(i32::from(Exit::NotNow as u8));
