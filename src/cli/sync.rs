@@ -345,7 +345,7 @@ fn one_wanted(image: BoundImage, args: &Args, lock: Option<&Lock>) -> Result<Wan
     let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
     let mut wanted = Wanted::new(image.name);
     wanted.source = source;
-    wanted.auth_file = image.auth_file.map(AuthFile::of_host);
+    wanted.access.auth_file = image.auth_file.map(AuthFile::of_host);
     if let Some(platform) = &args.platform {
         wanted.platform = platform.clone();
     } else if let Some(locked) = locked {

@@ -38,7 +38,7 @@ pub use skopeo::SkopeoOptions;
 pub use sources::{Found, SourceOptions, Sources};
 pub use spool::Spool;
 pub use store_lists::StoreLists;
-pub use wanted::Wanted;
+pub use wanted::{Access, Wanted};
 
 #[cfg(test)]
 #[allow(missing_docs)]

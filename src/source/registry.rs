@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
+    Access, LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     choose::choose,
-    credentials::{AuthFile, Credentials},
+    credentials::Credentials,
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
@@ -88,7 +88,7 @@ impl Registry {
     /// # Errors
     /// [`SourceError`]; its kind tells refusals, the network and damage apart.
     pub fn resolve(&self, wanted: &Wanted) -> Result<ResolvedImage, SourceError> {
-        let skopeo = self.skopeo(wanted.auth_file.as_ref())?;
+        let skopeo = self.skopeo(&wanted.access)?;
         let runtime = runtime()?;
         let origin = self.origin();
         let pin = self.location.pinned().or_else(|| wanted.pins().next());
@@ -149,7 +149,7 @@ impl Registry {
     pub fn fetch(
         &self,
         image: &ResolvedImage,
-        auth_file: Option<&AuthFile>,
+        access: &Access,
         layers: &[usize],
         spool: &Spool,
         progress: &mut dyn FnMut(FetchStep),
@@ -179,7 +179,7 @@ impl Registry {
             Some((index, _)) => index.cast(),
             None => image.manifest_digest,
         };
-        let skopeo = self.skopeo(auth_file)?;
+        let skopeo = self.skopeo(access)?;
         let runtime = runtime()?;
         let fetched = runtime.block_on(async {
             let session = skopeo.open(&self.at(&top)).await?;
@@ -267,10 +267,12 @@ impl Registry {
         })
     }
 
-    fn skopeo(&self, own: Option<&AuthFile>) -> Result<Skopeo<'_>, SourceError> {
-        let files = own.into_iter().chain(&self.options.auth_files);
+    fn skopeo(&self, access: &Access) -> Result<Skopeo<'_>, SourceError> {
+        let own = access.auth_file.iter();
+        let files = own.chain(&self.options.auth_files);
         Ok(Skopeo {
             options: &self.options,
+            tls_verify: self.options.tls_verify && access.tls_verify != Some(false),
             credentials: Credentials::choose(files)?,
         })
     }

@@ -68,6 +68,7 @@ impl Default for SkopeoOptions {
 /// One way of running skopeo: its options, with the credentials chosen.
 pub(super) struct Skopeo<'a> {
     pub(super) options: &'a SkopeoOptions,
+    pub(super) tls_verify: bool,
     pub(super) credentials: Option<Credentials>,
 }
 
@@ -92,7 +93,7 @@ impl Skopeo<'_> {
         if let Some(credentials) = &self.credentials {
             command.arg("--authfile").arg(credentials.path());
         }
-        if !self.options.tls_verify {
+        if !self.tls_verify {
             command.arg("--tls-verify=false");
         }
         command.arg(reference);
@@ -142,7 +143,7 @@ impl Skopeo<'_> {
         let mut config = ImageProxyConfig::default();
         config.skopeo_cmd = Some(command);
         config.authfile = self.credentials.as_ref().map(Credentials::path);
-        config.insecure_skip_tls_verification = Some(!self.options.tls_verify);
+        config.insecure_skip_tls_verification = Some(!self.tls_verify);
         let started = timeout(self.options.idle, ImageProxy::new_with_config(config)).await;
         let proxy = match started {
             Ok(Err(ProxyError::SkopeoSpawnError(error))) => return Err(self.not_spawned(error)),

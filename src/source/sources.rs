@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{
-    AuthFile, ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError,
+    Access, ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError,
     SourceRef, Wanted,
     policy::judge_native,
     registry::{FetchStep, Registry},
@@ -51,7 +51,7 @@ pub struct Found {
     /// The source, as text.
     pub origin: String,
     source: Arc<Source>,
-    auth_file: Option<AuthFile>,
+    access: Access,
 }
 
 impl Sources {
@@ -114,7 +114,7 @@ impl Sources {
             image,
             origin,
             source,
-            auth_file: wanted.auth_file.clone(),
+            access: wanted.access.clone(),
         })
     }
 }
@@ -213,13 +213,9 @@ impl Found {
         progress: &mut dyn FnMut(FetchStep),
     ) -> Result<(), SourceError> {
         match &*self.source {
-            Source::Registry(registry) => registry.fetch(
-                &self.image,
-                self.auth_file.as_ref(),
-                layers,
-                spool,
-                progress,
-            ),
+            Source::Registry(registry) => {
+                registry.fetch(&self.image, &self.access, layers, spool, progress)
+            }
             _ => Ok(()),
         }
     }

@@ -15,10 +15,20 @@ pub struct Wanted {
     pub platform: Platform,
     /// Where it is to come from, if not from the registry of its name.
     pub source: Option<SourceRef>,
-    /// Its own credentials; tried before those of the host.
-    pub auth_file: Option<AuthFile>,
+    /// How its registry is reached.
+    pub access: Access,
     /// The digest a lock file holds it to: of its manifest, or of its index.
     pub locked: Option<ManifestDigest>,
+}
+
+/// How the registry of one image is reached, besides what the options say for
+/// all.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// Its own credentials; tried before those of the host.
+    pub auth_file: Option<AuthFile>,
+    /// `false` does without a certificate; nothing else adds to the options.
+    pub tls_verify: Option<bool>,
 }
 
 impl Wanted {
@@ -28,7 +38,7 @@ impl Wanted {
             name,
             platform: Platform::host(),
             source: None,
-            auth_file: None,
+            access: Access::default(),
             locked: None,
         }
     }

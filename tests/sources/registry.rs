@@ -7,7 +7,7 @@ use std::{
 };
 
 use boundstore::source::{
-    AuthFile, Failing, FetchStep, SkopeoOptions, SourceError, Sources, Wanted,
+    Access, AuthFile, Failing, FetchStep, SkopeoOptions, SourceError, Sources, Wanted,
 };
 
 use crate::{
@@ -205,7 +205,10 @@ fn credentials_come_from_the_first_file_that_has_any() {
             .map(|file| AuthFile::of_host(bench.path(file)))
             .collect();
         let wanted = Wanted {
-            auth_file: own.map(|file| AuthFile::of_host(bench.path(file))),
+            access: Access {
+                auth_file: own.map(|file| AuthFile::of_host(bench.path(file))),
+                ..Access::default()
+            },
             ..wanted("quay.io/one:1", &target)
         };
         let found = Sources::open(&[], options).unwrap().resolve(&wanted)?;
