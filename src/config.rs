@@ -195,7 +195,7 @@ impl Config {
         for (path, text) in files {
             let invalid = |error: toml::de::Error| ConfigError::Invalid {
                 path: path.clone(),
-                line: line_of(text, error.span().map_or(0, |span| span.start)),
+                line: line_of(text.as_bytes(), error.span().map_or(0, |span| span.start)),
                 message: error.message().trim_end().replace('\n', "; "),
             };
             let _alone: Self = toml::from_str(text).map_err(invalid)?;
@@ -206,8 +206,9 @@ impl Config {
     }
 }
 
-fn line_of(text: &str, at: usize) -> usize {
-    1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count()
+/// The line, from 1, that byte `at` of a text is in.
+pub(crate) fn line_of(text: &[u8], at: usize) -> usize {
+    1 + text.iter().take(at).filter(|&&byte| byte == b'\n').count()
 }
 
 fn lay_over(below: &mut Table, above: Table) {

@@ -3,10 +3,10 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
-use crate::name::{ImageName, without_userinfo};
+use crate::name::{ImageName, Platform, without_userinfo};
 
 use super::{
     problem::{ArgumentError, ArgumentFault, Problem, ScanError},
@@ -24,20 +24,33 @@ pub struct BoundImage {
     /// `--image NAME=SOURCE` as it was typed, a transport name not yet parsed.
     /// Never from a unit: what a deployment ships does not choose the source.
     pub source: Option<String>,
-    /// Credentials for this image alone; no unit can set them yet.
+    /// How it is asked for.
+    pub settings: Settings,
+}
+
+/// How an image is asked for; what nobody said is as for any image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// The platform it is for.
+    pub platform: Option<Platform>,
+    /// Credentials for this image alone: a path in the deployment's root.
     pub auth_file: Option<PathBuf>,
+    /// Whether its registry must have a certificate.
+    pub tls_verify: Option<bool>,
 }
 
 /// Where an image was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
-    /// A quadlet unit, linked into one of the directories.
+    /// A unit or a list in one of the directories, or a file that it leads to.
     Unit {
-        /// The link, relative to the deployment's root.
+        /// The entry of the directory, relative to the deployment's root.
         path: PathBuf,
-        /// What the link says; untrusted, resolved inside that root only.
-        target: PathBuf,
-        /// The line, from 1.
+        /// What the entry says where it is a link; untrusted, resolved inside
+        /// that root only. Or the file that it leads to: a drop-in, another
+        /// unit, manifests. Nothing where it stands in the entry itself.
+        target: Option<PathBuf>,
+        /// The line in that file, from 1.
         line: usize,
     },
     /// `--image`.
@@ -48,10 +61,18 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unit { path, target, line } => {
-                write!(f, "{} -> {}:{line}", path.display(), target.display())
+                write!(f, "{}:{line}", leads_to(path, target.as_deref()))
             }
             Self::CommandLine => f.write_str("--image"),
         }
+    }
+}
+
+/// An entry, and where it leads.
+pub(super) fn leads_to(path: &Path, target: Option<&Path>) -> String {
+    match target {
+        Some(target) => format!("{} -> {}", path.display(), target.display()),
+        None => path.display().to_string(),
     }
 }
 
@@ -80,7 +101,7 @@ pub(super) fn argument(text: &str) -> Result<(BoundImage, Option<&str>), Argumen
         name: full.name,
         origins: vec![Origin::CommandLine],
         source,
-        auth_file: None,
+        settings: Settings::default(),
     };
     Ok((image, full.was_short.then_some(written)))
 }
@@ -110,36 +131,57 @@ pub fn merge(images: impl IntoIterator<Item = BoundImage>) -> Result<Vec<BoundIm
 
 impl BoundImage {
     fn absorb(&mut self, other: BoundImage) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut conflict = |setting, first: String, second: String| {
-            problems.push(Problem::Conflict {
+        let Settings {
+            platform,
+            auth_file,
+            tls_verify,
+        } = other.settings;
+        let path = |path: &PathBuf| path.display().to_string();
+        let own = &mut self.settings;
+        let found = [
+            settle("source", &mut self.source, other.source, String::clone),
+            settle("platform", &mut own.platform, platform, Platform::to_string),
+            settle("auth file", &mut own.auth_file, auth_file, path),
+            settle(
+                "TLS verification",
+                &mut own.tls_verify,
+                tls_verify,
+                bool::to_string,
+            ),
+        ];
+        let problems = found
+            .into_iter()
+            .flatten()
+            .map(|(setting, first, second)| Problem::Conflict {
                 name: self.name.clone(),
                 setting,
                 first: (first, self.origins.clone()),
                 second: (second, other.origins.clone()),
-            });
-        };
-        match (&mut self.source, other.source) {
-            (Some(first), Some(second)) if *first != second => {
-                conflict("source", first.clone(), second);
-            }
-            (first @ None, second) => *first = second,
-            _ => {}
-        }
-        match (&mut self.auth_file, other.auth_file) {
-            (Some(first), Some(second)) if *first != second => {
-                let text = |path: &PathBuf| path.display().to_string();
-                conflict("auth file", text(first), text(&second));
-            }
-            (first @ None, second) => *first = second,
-            _ => {}
-        }
+            })
+            .collect();
         for origin in other.origins {
             if !self.origins.contains(&origin) {
                 self.origins.push(origin);
             }
         }
         problems
+    }
+}
+
+/// Takes a value where there was none; two different ones are a conflict.
+fn settle<T: PartialEq>(
+    setting: &'static str,
+    first: &mut Option<T>,
+    second: Option<T>,
+    text: impl Fn(&T) -> String,
+) -> Option<(&'static str, String, String)> {
+    match (&*first, &second) {
+        (Some(one), Some(other)) if one != other => Some((setting, text(one), text(other))),
+        (None, _) => {
+            *first = second;
+            None
+        }
+        _ => None,
     }
 }
 
@@ -154,11 +196,11 @@ mod tests {
             name: name.parse().unwrap(),
             origins: vec![Origin::Unit {
                 path: "d/x.image".into(),
-                target: "/x.image".into(),
+                target: Some("/x.image".into()),
                 line,
             }],
             source: None,
-            auth_file: None,
+            settings: Settings::default(),
         }
     }
 
@@ -168,7 +210,7 @@ mod tests {
         assert_eq!(image.name.to_string(), "quay.io/a/b:latest");
         assert_eq!(image.source, None);
         assert_eq!(image.origins, [Origin::CommandLine]);
-        assert_eq!(image.auth_file, None);
+        assert_eq!(image.settings, Settings::default());
 
         let image = from_command_line("quay.io/a/b:1=oci:/x=y:z").unwrap();
         assert_eq!(image.name.to_string(), "quay.io/a/b:1");
@@ -233,13 +275,15 @@ mod tests {
         assert!(text.contains("\"oci:/y\""), "{text}");
 
         let mut first = unit("quay.io/a", 1);
-        first.auth_file = Some("/a".into());
+        first.settings.auth_file = Some("/a".into());
         let mut second = unit("quay.io/a", 2);
         assert_eq!(
-            merge([second.clone(), first.clone()]).unwrap()[0].auth_file,
-            first.auth_file
+            merge([second.clone(), first.clone()]).unwrap()[0]
+                .settings
+                .auth_file,
+            first.settings.auth_file
         );
-        second.auth_file = Some("/b".into());
+        second.settings.auth_file = Some("/b".into());
         assert!(merge([first, second]).is_err());
     }
 

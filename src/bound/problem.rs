@@ -5,7 +5,7 @@ use std::{error::Error, fmt, path::PathBuf};
 use crate::{error::PathError, name::ImageName, sys::ReadInRootError};
 
 use super::{
-    image::Origin,
+    image::{Origin, leads_to},
     quadlet::{NameFault, UnitFault},
 };
 
@@ -84,12 +84,12 @@ pub enum Problem {
     },
     /// What a link points to cannot be read: it dangles, leads out of the root,
     /// or to something that is no small regular file.
-    #[error("{} -> {}", path.display(), target.display())]
+    #[error("{}", leads_to(path, target.as_deref()))]
     Read {
-        /// The link, relative to the root.
+        /// The entry, relative to the root.
         path: PathBuf,
-        /// What the link says.
-        target: PathBuf,
+        /// What the entry says where it is a link, or the file it leads to.
+        target: Option<PathBuf>,
         /// Why.
         source: ReadInRootError,
     },
@@ -103,16 +103,20 @@ pub enum Problem {
     },
     /// Two directories have an entry of one name, for two different images. It
     /// looks as if one should replace the other, and none does.
-    #[error("{first} binds {first_name}, but {second} of the same name binds {second_name}")]
+    #[error(
+        "{first} binds {}, but {second} of the same name binds {}",
+        list(first_names),
+        list(second_names)
+    )]
     TwoUnits {
         /// The entry in the first directory.
         first: Origin,
         /// What it binds.
-        first_name: ImageName,
+        first_names: Vec<ImageName>,
         /// The entry in the second directory.
         second: Origin,
         /// What it binds.
-        second_name: ImageName,
+        second_names: Vec<ImageName>,
     },
     /// One image name with two different settings.
     #[error(
@@ -134,8 +138,8 @@ pub enum Problem {
     Argument(#[from] ArgumentError),
 }
 
-fn list(origins: &[Origin]) -> String {
-    let texts: Vec<_> = origins.iter().map(ToString::to_string).collect();
+fn list<T: ToString>(things: &[T]) -> String {
+    let texts: Vec<_> = things.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }
 
@@ -149,9 +153,18 @@ pub enum EntryFault {
     /// It is a file or a directory.
     #[error("not a symbolic link; put the unit elsewhere and link to it")]
     NotSymlink,
-    /// Its name ends in something else.
+    /// Its name ends in something else than bootc's folder may have.
     #[error("the name ends neither in .image nor in .container")]
     Extension,
+    /// Its name ends in something else than our folder may have.
+    #[error(
+        "the name is none of a bound unit or list: \
+         *.image, *.container, *.kube, *.volume, *.pod or *.toml"
+    )]
+    Form,
+    /// It is a folder, and not one of drop-ins.
+    #[error("a folder; only those of drop-ins belong here, like app.container.d")]
+    Folder,
 }
 
 /// An `--image` that cannot be understood.

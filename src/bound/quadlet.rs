@@ -1,19 +1,32 @@
 //! What a quadlet unit says about the image it needs.
 
-use crate::name::{ImageName, ImageNameError, NormalisedName};
+use crate::name::{ImageName, ImageNameError, NormalisedName, PlatformError};
 
-use super::unit::{SyntaxFault, parse_unit};
+use super::{
+    folders::UNIT_FOLDERS,
+    unit::{SyntaxFault, parse_unit},
+    yaml::YamlFault,
+};
 
 /// More than the longest image name, with every character a `%%`.
 const VALUE_LIMIT_BYTES: usize = 1024;
 
-/// The kinds of quadlet units that can bind an image (podman-systemd.unit(5)).
+/// The kinds of quadlet units that can name an image (podman-systemd.unit(5)).
+/// bootc knows the first two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitKind {
     /// `*.image`: the image is `[Image] Image=`.
     Image,
     /// `*.container`: the image is `[Container] Image=`.
     Container,
+    /// `*.kube`: the images are those of the files that `[Kube] Yaml=` names.
+    Kube,
+    /// `*.volume`: with `Driver=image`, the image is `[Volume] Image=`.
+    Volume,
+    /// `*.pod`: the infra image is `--infra-image` of `[Pod] PodmanArgs=`.
+    Pod,
+    /// `*.build`: the image is made on the host.
+    Build,
 }
 
 impl UnitKind {
@@ -21,9 +34,36 @@ impl UnitKind {
     pub fn of_file_name(name: &str) -> Option<Self> {
         match name.rsplit_once('.')? {
             ("", _) => None,
-            (_, "image") => Some(Self::Image),
-            (_, "container") => Some(Self::Container),
-            _ => None,
+            (_, extension) => Self::ALL
+                .into_iter()
+                .find(|kind| kind.extension() == extension),
+        }
+    }
+
+    /// All kinds.
+    pub const ALL: [Self; 6] = [
+        Self::Image,
+        Self::Container,
+        Self::Kube,
+        Self::Volume,
+        Self::Pod,
+        Self::Build,
+    ];
+
+    /// Whether bootc accepts it in its folder.
+    pub const fn is_bootcs(self) -> bool {
+        matches!(self, Self::Image | Self::Container)
+    }
+
+    /// What ends the names of its files, without a dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Container => "container",
+            Self::Kube => "kube",
+            Self::Volume => "volume",
+            Self::Pod => "pod",
+            Self::Build => "build",
         }
     }
 
@@ -32,6 +72,10 @@ impl UnitKind {
         match self {
             Self::Image => "Image",
             Self::Container => "Container",
+            Self::Kube => "Kube",
+            Self::Volume => "Volume",
+            Self::Pod => "Pod",
+            Self::Build => "Build",
         }
     }
 }
@@ -71,8 +115,7 @@ pub enum UnitFault {
         /// The section that should have it.
         section: &'static str,
     },
-    /// `AuthFile=`: which file's credentials, on which host and when, is not
-    /// settled, so bootc refuses it, and so do we.
+    /// `AuthFile=` where bootc refuses it, or in a unit that has no such key.
     #[error("AuthFile= is not supported for bound images; remove it")]
     AuthFile,
     /// A `%` that is not `%%`.
@@ -92,6 +135,30 @@ pub enum UnitFault {
     /// The value is no image name.
     #[error(transparent)]
     Name(#[from] NameFault),
+    /// A unit that is there for another purpose, or lacks what names an image.
+    #[error("it names no image: {0}")]
+    NamesNone(&'static str),
+    /// A unit that it refers to is in no folder of units.
+    #[error("there is no {0:?} in its folder, nor in {folders}", folders = UNIT_FOLDERS.join(" or "))]
+    NoSuchUnit(String),
+    /// The image comes to be on the host.
+    #[error(
+        "a .build makes its image on the host, after that has booted; build it beforehand, push it \
+         to a registry, and bind it by its name there"
+    )]
+    Build,
+    /// `Arch=`, `OS=`, `Variant=` or their options that are no platform.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// A value that is no yes and no no.
+    #[error("{0:?} is neither true nor false")]
+    Boolean(String),
+    /// A file of manifests, which a `.kube` names, is none.
+    #[error(transparent)]
+    Yaml(#[from] YamlFault),
+    /// A list of images is none.
+    #[error("{0}")]
+    List(String),
 }
 
 /// What can be wrong with a text that should name an image.
@@ -133,10 +200,7 @@ pub fn asked_image(kind: UnitKind, text: &[u8]) -> Result<AskedImage, UnitReadEr
     })?;
     let line = image.line;
     let fail = |fault| UnitReadError { line, fault };
-    if image.value.len() > VALUE_LIMIT_BYTES {
-        return Err(fail(UnitFault::TooLong));
-    }
-    let written = unescape(unquote(&image.value)).map_err(fail)?;
+    let written = plain(&image.value).map_err(fail)?;
     let refers = [".image", ".build"]
         .iter()
         .any(|end| written.ends_with(end));
@@ -149,6 +213,14 @@ pub fn asked_image(kind: UnitKind, text: &[u8]) -> Result<AskedImage, UnitReadEr
         name,
         line,
     })
+}
+
+/// The value of a key without what quotes and escapes it.
+pub(super) fn plain(value: &str) -> Result<String, UnitFault> {
+    if value.len() > VALUE_LIMIT_BYTES {
+        return Err(UnitFault::TooLong);
+    }
+    unescape(unquote(value))
 }
 
 /// The full name for a text that may be short, but must not have a transport:
@@ -178,7 +250,7 @@ fn unquote(value: &str) -> &str {
         .unwrap_or(value)
 }
 
-fn unescape(value: &str) -> Result<String, UnitFault> {
+pub(super) fn unescape(value: &str) -> Result<String, UnitFault> {
     let mut plain = String::with_capacity(value.len());
     let mut chars = value.chars();
     while let Some(char) = chars.next() {
@@ -329,7 +401,8 @@ mod tests {
             ("image", None),
             ("a.image~", None),
             ("a.IMAGE", None),
-            ("a.kube", None),
+            ("a.kube", Some(UnitKind::Kube)),
+            ("a.network", None),
             ("", None),
         ] {
             assert_eq!(UnitKind::of_file_name(name), kind, "{name}");

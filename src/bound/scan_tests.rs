@@ -335,3 +335,166 @@ fn the_command_line_adds_and_does_not_override() {
         "{error}"
     );
 }
+
+#[test]
+fn our_folder_takes_files_lists_and_drop_ins_beside_them() {
+    let tree = Tree::new();
+    let write = |name: &str, text: &str| fs::write(tree.path(OURS).join(name), text).unwrap();
+    fs::create_dir(tree.path(OURS).join("a.container.d")).unwrap();
+    write("a.container", "[Container]\nImage=quay.io/a/a:1\n");
+    write("a.container.d/1.conf", "[Container]\nImage=b.image\n");
+    write(
+        "b.image",
+        "[Image]\nImage=quay.io/a/b:1\nAuthFile=/etc/b.json\n",
+    );
+    write(
+        "50-c.toml",
+        "images = [\n  \"quay.io/a/c:1\",\n  \"quay.io/a/d:1\",\n]\n",
+    );
+    tree.link(OURS, "e.toml", "50-c.toml");
+    let scan = tree.scan().unwrap();
+    let seen: Vec<_> = scan
+        .images
+        .iter()
+        .map(|image| {
+            let origins: Vec<_> = image.origins.iter().map(ToString::to_string).collect();
+            (image.name.to_string(), origins.join(" "))
+        })
+        .collect();
+    let seen: Vec<_> = seen
+        .iter()
+        .map(|(n, o)| (&n[..], o.replace(OURS, ".")))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (
+                "quay.io/a/b:1",
+                "./a.container -> /./b.image:2 ./b.image:2".to_owned()
+            ),
+            (
+                "quay.io/a/c:1",
+                "./50-c.toml:2 ./e.toml -> 50-c.toml:2".to_owned()
+            ),
+            (
+                "quay.io/a/d:1",
+                "./50-c.toml:3 ./e.toml -> 50-c.toml:3".to_owned()
+            ),
+        ]
+    );
+    let auth_file = Some(PathBuf::from("/etc/b.json"));
+    assert_eq!(scan.images[0].settings.auth_file, auth_file);
+}
+
+#[test]
+fn our_folder_refuses_what_binds_nothing() {
+    let tree = Tree::new();
+    let dir = tree.path(OURS);
+    for folder in ["x.container.d", "container.d", "x.conf.d", "x.image"] {
+        fs::create_dir(dir.join(folder)).unwrap();
+    }
+    for (name, text) in [
+        ("README", "x"),
+        ("a.network", "[Network]\n"),
+        ("b.build", "[Build]\nImageTag=localhost/b\n"),
+        ("c.toml", "images = []\n"),
+        ("d.toml", "images = [\n\"quay.io/A\",\n\"oci:x\"]\n"),
+        ("e.toml", "image = 1\n"),
+        ("f.kube", "[Kube]\nYaml=f.yml\n"),
+        ("g.container", "[Container]\nImage=../b.image\n"),
+    ] {
+        fs::write(dir.join(name), text).unwrap();
+    }
+    fs::write(tree.path(UNITS).join("f.yml"), "kind: Pod\n---\na: [\n").unwrap();
+    tree.bind(
+        OURS,
+        "h.kube",
+        "[Kube]\nYaml=f.yml ../../../../../../secret\n",
+    );
+    tree.expect(&[
+        "README: the name is none of",
+        "a.network: the name is none of",
+        "b.build:1: a .build makes its image on the host",
+        "c.toml:1: it names no image: its list is empty",
+        "d.toml:2: \"quay.io/A\" is no image name",
+        "d.toml:3: \"oci:x\" begins with a transport",
+        "e.toml:1: unknown field `image`",
+        "f.kube -> /usr/lib/boundstore/bound-images.d/f.yml: open",
+        "g.container:2: there is no \"../b.image\" in its folder, nor in etc/containers/systemd",
+        "h.kube -> /usr/share/containers/systemd/f.yml:3: no YAML",
+        "x.conf.d: a folder; only those of drop-ins",
+        "x.image: a folder; only those of drop-ins",
+    ]);
+}
+
+#[test]
+fn drop_ins_and_manifests_stay_inside_the_root() {
+    let tree = Tree::new();
+    let outside = tree.outer.path();
+    fs::create_dir(outside.join("a.container.d")).unwrap();
+    let drop_in = "[Container]\nImage=quay.io/evil/out:1\n";
+    fs::write(outside.join("a.container.d/1.conf"), drop_in).unwrap();
+    fs::write(
+        outside.join("p.yml"),
+        "kind: Pod\nspec: {containers: [{image: evil}]}\n",
+    )
+    .unwrap();
+    let unit = tree.path(UNITS).join("a.container");
+    fs::write(&unit, "[Container]\nImage=quay.io/a/a:1\n").unwrap();
+    tree.link(
+        OURS,
+        "a.container",
+        "/usr/share/containers/systemd/a.container",
+    );
+    tree.link(
+        UNITS,
+        "a.container.d",
+        outside.join("a.container.d").to_str().unwrap(),
+    );
+    assert_eq!(tree.names(), ["quay.io/a/a:1"]);
+    fs::remove_file(tree.path(UNITS).join("a.container.d")).unwrap();
+    symlink(
+        "../../../../../a.container.d",
+        tree.path(UNITS).join("a.container.d"),
+    )
+    .unwrap();
+    assert_eq!(tree.names(), ["quay.io/a/a:1"]);
+
+    fs::create_dir(tree.path(UNITS).join("container.d")).unwrap();
+    tree.link(
+        UNITS,
+        "container.d/1.conf",
+        "../../../../../../a.container.d/1.conf",
+    );
+    tree.link(UNITS, "container.d/2.conf", "/dev/zero");
+    tree.expect(&["a.container -> /usr/share/containers/systemd/container.d/1.conf: open"]);
+    fs::remove_file(&unit).unwrap();
+    fs::remove_file(tree.path(OURS).join("a.container")).unwrap();
+    tree.bind(OURS, "p.kube", "[Kube]\nYaml=/../../../p.yml\n");
+    tree.expect(&["p.kube -> /p.yml: open p.yml: No such file"]);
+}
+
+#[test]
+fn settings_of_one_image_must_agree() {
+    let tree = Tree::new();
+    tree.bind(
+        OURS,
+        "a.image",
+        "[Image]\nImage=quay.io/a/a:1\nArch=arm64\n",
+    );
+    tree.bind(
+        OURS,
+        "b.image",
+        "[Image]\nImage=quay.io/a/a:1\nTLSVerify=no\n",
+    );
+    let scan = tree.scan().unwrap();
+    let settings = &scan.images[0].settings;
+    assert_eq!(settings.tls_verify, Some(false));
+    assert_eq!(settings.platform, Some("linux/arm64".parse().unwrap()));
+    tree.bind(
+        OURS,
+        "c.image",
+        "[Image]\nImage=quay.io/a/a:1\nArch=s390x\n",
+    );
+    tree.expect(&["two values for platform: \"linux/arm64\""]);
+}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 pub struct Unit {
     sections: Vec<(Arc<str>, usize)>,
     assignments: Vec<Assignment>,
+    drop_ins: usize,
 }
 
 /// One `key=value` of a unit file.
@@ -18,6 +19,8 @@ pub struct Assignment {
     pub key: String,
     /// What stands after it, trimmed, continuation lines joined by a space.
     pub value: String,
+    /// The file it is in: 0 is the unit, n the nth drop-in laid over it.
+    pub file: usize,
     /// The line it begins in, from 1.
     pub line: usize,
 }
@@ -67,6 +70,33 @@ impl Unit {
             .filter(|a| !a.value.is_empty())
     }
 
+    /// The values that count of a key which takes several: those after the last
+    /// empty one.
+    pub fn all(&self, section: &str, key: &str) -> Vec<&Assignment> {
+        let of_key = |a: &&Assignment| &*a.section == section && a.key == key;
+        let mut values: Vec<_> = self
+            .assignments
+            .iter()
+            .rev()
+            .filter(of_key)
+            .take_while(|a| !a.value.is_empty())
+            .collect();
+        values.reverse();
+        values
+    }
+
+    /// Lays a drop-in over it: what that says comes later.
+    pub fn merge(&mut self, drop_in: Unit) {
+        self.drop_ins += 1;
+        self.sections.extend(drop_in.sections);
+        let here = |assignment| Assignment {
+            file: self.drop_ins,
+            ..assignment
+        };
+        self.assignments
+            .extend(drop_in.assignments.into_iter().map(here));
+    }
+
     /// The line of the first header of a section.
     pub fn section_line(&self, section: &str) -> Option<usize> {
         self.sections
@@ -79,6 +109,34 @@ impl Unit {
     pub fn assignments(&self) -> &[Assignment] {
         &self.assignments
     }
+}
+
+/// The words of a value that is a list of them (systemd.syntax(7)): blanks
+/// separate, quotes of both kinds hold together, a backslash takes the meaning
+/// from a quote, a blank or another one, and `\\s` is a blank. An open quote goes
+/// to the end.
+pub fn words(value: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut chars = value.chars().peekable();
+    while let Some(char) = chars.next() {
+        let escaped = chars
+            .next_if(|next| char == '\\' && (" \t\\\"'s".contains(*next)))
+            .map(|next| if next == 's' { ' ' } else { next });
+        match char {
+            '\\' => word.get_or_insert_default().push(escaped.unwrap_or(char)),
+            _ if quote == Some(char) => quote = None,
+            '"' | '\'' if quote.is_none() => {
+                quote = Some(char);
+                word.get_or_insert_default();
+            }
+            _ if quote.is_none() && char.is_ascii_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(char),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 /// Parses the text of a unit file (systemd.syntax(7)).
@@ -150,6 +208,7 @@ impl Unit {
             section: Arc::clone(section),
             key: key.to_owned(),
             value: value.to_owned(),
+            file: 0,
             line,
         });
         Ok(())
@@ -259,6 +318,41 @@ mod tests {
         }
         assert_eq!(parse_unit(b"# \xff\n;\xff").unwrap(), Unit::default());
         assert_eq!(parse_unit(b"").unwrap(), Unit::default());
+    }
+
+    #[test]
+    fn a_drop_in_says_more_and_may_take_back() {
+        let mut unit = parse_unit(b"[A]\nk=1\nk=2\nj=3\n").unwrap();
+        let all = |unit: &Unit| -> Vec<(String, usize)> {
+            let values = unit.all("A", "k");
+            values.iter().map(|a| (a.value.clone(), a.file)).collect()
+        };
+        assert_eq!(all(&unit), [("1".into(), 0), ("2".into(), 0)]);
+        unit.merge(parse_unit(b"[A]\nk=4\n[B]\nk=0\n").unwrap());
+        assert_eq!(all(&unit).len(), 3);
+        unit.merge(parse_unit(b"[A]\nk=\nk=5\nj=\n").unwrap());
+        assert_eq!(all(&unit), [("5".into(), 2)]);
+        assert_eq!(unit.last("A", "j"), None);
+        assert_eq!(unit.last("B", "k").unwrap().file, 1);
+        assert!(unit.all("A", "j").is_empty() && unit.all("C", "k").is_empty());
+    }
+
+    #[test]
+    fn values_are_split_into_words() {
+        for (value, expected) in [
+            ("", &[][..]),
+            (" a  b\tc ", &["a", "b", "c"]),
+            ("--arch=\"a b\" 'c d'e", &["--arch=a b", "c de"]),
+            (
+                r#"a\ b a\sb \"x\" \\ \z"#,
+                &["a b", "a b", "\"x\"", "\\", "\\z"],
+            ),
+            (r#"'a"b' "c'd" "" ''"#, &["a\"b", "c'd", "", ""]),
+            ("\"open a", &["open a"]),
+            ("a\\", &["a\\"]),
+        ] {
+            assert_eq!(words(value), expected, "{value}");
+        }
     }
 
     fn check(text: &[u8]) {

@@ -12,7 +12,7 @@ use super::{
     failure::{Exit, Failure},
     output::{bytes, count},
     progress::plain,
-    transfer::Transfer,
+    transfer::{Transfer, wanted_of},
 };
 use crate::{
     bound::{self, Difference, LOCK_PATH, Lock, LockError},
@@ -54,15 +54,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     for warning in &scan.warnings {
         output.warn(&warning.to_string());
     }
-    let platform = args.platform.clone().unwrap_or_else(Platform::host);
+    let of_root = |image| wanted_of(image, Some(&args.root), args.platform.as_ref(), None);
     let wanted: Vec<Wanted> = scan
         .images
         .into_iter()
-        .map(|image| Wanted {
-            platform: platform.clone(),
-            ..Wanted::new(image.name)
-        })
-        .collect();
+        .map(of_root)
+        .collect::<Result<_, _>>()?;
     let (config, _) = global.config();
     let options = args.transfer.source_options(Some(&args.root), &config);
     let sources = Sources::open(&args.from, options)?;

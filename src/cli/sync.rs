@@ -16,17 +16,17 @@ use super::{
     primary::read_primary,
     progress::{Progress, Teller},
     selector::Selector,
-    transfer::Transfer,
+    transfer::{Transfer, wanted_of},
     watchdog::Watchdog,
 };
 use crate::{
-    bound::{self, BoundImage, LOCK_PATH, Lock, Scan},
+    bound::{self, LOCK_PATH, Lock, Scan},
     config::KeepLayers,
     deployment::{PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
     error::with_causes,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo, Repo},
-    source::{AuthFile, SourceRef, Sources, Wanted},
+    source::{SourceRef, Sources, Wanted},
     sys,
 };
 
@@ -335,24 +335,12 @@ fn wanted(
     }
     scan.images
         .into_iter()
-        .map(|image| one_wanted(image, args, lock))
+        .map(|image| {
+            let locked = lock.and_then(|lock| lock.image(&image.name));
+            let root = root.map(|root| root.path.as_path());
+            wanted_of(image, root, args.platform.as_ref(), locked)
+        })
         .collect()
-}
-
-fn one_wanted(image: BoundImage, args: &Args, lock: Option<&Lock>) -> Result<Wanted, Failure> {
-    let locked = lock.and_then(|lock| lock.image(&image.name));
-    let source = image.source.as_deref().map(str::parse).transpose();
-    let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
-    let mut wanted = Wanted::new(image.name);
-    wanted.source = source;
-    wanted.access.auth_file = image.auth_file.map(AuthFile::of_host);
-    if let Some(platform) = &args.platform {
-        wanted.platform = platform.clone();
-    } else if let Some(locked) = locked {
-        wanted.platform = locked.platform.clone();
-    }
-    wanted.locked = locked.map(|locked| locked.manifest.digest);
-    Ok(wanted)
 }
 
 fn document(args: &Args, id: &DeploymentId, synced: &Synced) -> Value {

@@ -5,11 +5,14 @@ use std::{
     time::Duration,
 };
 
+use super::failure::{Exit, Failure};
 use crate::{
+    bound::{BoundImage, LockedImage},
     config::Config,
     deployment::Retry,
     import::ImportLimits,
-    source::{AuthFile, SkopeoOptions, SourceOptions},
+    name::Platform,
+    source::{Access, AuthFile, SkopeoOptions, SourceOptions, Wanted},
     sys,
 };
 
@@ -93,6 +96,33 @@ impl Transfer {
             },
         }
     }
+}
+
+/// An image that is bound at `root`, for the platform of the command line, of
+/// the lock file or of its unit, in this order, else for the host's.
+pub(super) fn wanted_of(
+    image: BoundImage,
+    root: Option<&Path>,
+    platform: Option<&Platform>,
+    locked: Option<&LockedImage>,
+) -> Result<Wanted, Failure> {
+    let source = image.source.as_deref().map(str::parse).transpose();
+    let source = source.map_err(|error| Failure::new(Exit::Usage, error))?;
+    let mut wanted = Wanted::new(image.name);
+    wanted.source = source;
+    let settings = image.settings;
+    // What a deployment names is its own file, never one of the running host.
+    let own = settings.auth_file.zip(root);
+    wanted.access = Access {
+        auth_file: own.map(|(path, root)| AuthFile::in_root(root, path)),
+        tls_verify: settings.tls_verify,
+    };
+    let of_lock = locked.map(|locked| &locked.platform);
+    if let Some(platform) = platform.or(of_lock).or(settings.platform.as_ref()) {
+        wanted.platform = platform.clone();
+    }
+    wanted.locked = locked.map(|locked| locked.manifest.digest);
+    Ok(wanted)
 }
 
 fn default_spool() -> PathBuf {

@@ -31,7 +31,8 @@ pub use mount_table::{
 };
 pub use namespace::make_writable;
 pub use open::{
-    ReadInRootError, read_dir_names_in_root, read_in_root, read_link_in_root, write_in_root,
+    FolderId, ReadInRootError, folder_in_root, read_dir_names_in_root, read_in_root,
+    read_link_in_root, write_in_root,
 };
 pub use process::{Leash, output_within, processor_time};
 pub use regular::{RootDir, open_regular, read_regular};

@@ -125,6 +125,26 @@ pub fn read_dir_names_in_root(
     Ok(Some(names))
 }
 
+/// A number that tells folders of a root apart: links and mounts can show one
+/// under several paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FolderId(u64, u64);
+
+/// The folder at `path` inside `root`; nothing where there is none, or
+/// something else.
+///
+/// # Errors
+/// The system's, as verb and path.
+pub fn folder_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<Option<FolderId>, PathError> {
+    match open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        opened => {
+            let stat = opened.and_then(fstat).doing("open folder", path)?;
+            Ok(Some(FolderId(stat.st_dev, stat.st_ino)))
+        }
+    }
+}
+
 /// Writes the file at `path` inside `root`, mode 0644, in place of what is there:
 /// readers see the old bytes or the new. Its folder is made where it is not there.
 ///
