@@ -6,7 +6,7 @@
 use std::{fmt::Display, io::Write, sync::Arc};
 
 use boundstore::{
-    bound::{UnitKind, asked_image, parse_unit},
+    bound::{UnitKind, asked_image, kube_images, parse_list, parse_unit, words},
     deployment::host::parse_staged,
     document,
     import::tar::squash_tar_layers,
@@ -29,6 +29,8 @@ pub type Target = fn(&[u8]);
 /// Every target by name.
 pub const TARGETS: &[(&str, Target)] = &[
     ("unit", unit),
+    ("kube", kube),
+    ("list", list),
     ("image_name", image_name),
     ("source_ref", source_ref),
     ("manifest", manifest),
@@ -47,6 +49,15 @@ pub fn unit(bytes: &[u8]) {
         for assignment in unit.assignments() {
             assert!(!assignment.key.is_empty());
             assert!(!assignment.value.contains(['\0', '\n', '\r']));
+            let letters: usize = words(&assignment.value).iter().map(String::len).sum();
+            assert!(letters <= assignment.value.len());
+        }
+        let mut twice = unit.clone();
+        twice.merge(unit.clone());
+        for assignment in unit.assignments() {
+            let (section, key) = (&assignment.section, &assignment.key);
+            let last = twice.last(section, key).map(|found| &found.value);
+            assert_eq!(last, unit.last(section, key).map(|found| &found.value));
         }
     }
     for kind in [UnitKind::Image, UnitKind::Container] {
@@ -54,6 +65,34 @@ pub fn unit(bytes: &[u8]) {
             assert_full(&asked.name.name);
             assert!(parse_unit(bytes).is_ok());
         }
+    }
+}
+
+/// Kubernetes YAML.
+pub fn kube(bytes: &[u8]) {
+    let lines = 1..=1 + bytes
+        .iter()
+        .filter(|&&byte| byte == b'\n' || byte == b'\r')
+        .count();
+    match kube_images(bytes) {
+        Ok(found) => {
+            let images = found.images.iter().map(|image| image.line);
+            let all = images.chain(found.user_namespaces.iter().copied());
+            all.for_each(|line| assert!(lines.contains(&line)));
+        }
+        Err(error) => assert!(lines.contains(&error.line), "{} {error:?}", error.line),
+    }
+}
+
+/// Lists of images.
+pub fn list(bytes: &[u8]) {
+    let lines = 1..=1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
+    match parse_list(bytes) {
+        Ok(list) => list
+            .images
+            .iter()
+            .for_each(|(_, line)| assert!(lines.contains(line))),
+        Err(error) => assert!(lines.contains(&error.line)),
     }
 }
 

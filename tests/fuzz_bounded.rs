@@ -47,6 +47,15 @@ const WORDS: &[&[u8]] = &[
     b"%i",
     b"=",
     b"[Image]\n",
+    b"- ",
+    b"? ",
+    b": ",
+    b"&c ",
+    b"*c",
+    b"<<: *c\n",
+    b"---\n",
+    b"|\n",
+    b"image: a\n",
     b"[Container]\n",
     b"Image=",
     b"\"",
@@ -183,6 +192,17 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             "[Image]\nImage=quay.io/a/b:c\n",
             "# c\n[Unit]\nAfter=x\n\n[Container]\nImage = \"docker.io/x\" \nExec=a \\\n  b\n; c\n[Container]\nImage=\nImage=localhost/a%%b\n",
             "\u{feff}[Container]\r\nImage=a.b/c@sha256:0\r\nAuthFile=/x\r\n",
+        ]),
+        "kube" => texts(&[
+            "kind: Pod\nmetadata:\n  annotations: {io.podman.annotations.userns: auto}\nspec:\n  \
+             containers:\n  - &c\n    image: quay.io/a/b:1 # c\n  - <<: *c\n    name: |\n      x\n",
+            "# c\n---\nkind: List\nitems: [{kind: Job, spec: {template: {spec: {volumes: [{image: \
+             {reference: 'a'}}]}}}}]\n...\n---\nkind: \"Pod\"\n",
+            r#"{"kind": "PersistentVolumeClaim", "metadata": {"annotations": {"volume.podman.io/image": "a"}}}"#,
+        ]),
+        "list" => texts(&[
+            "# c\nimages = [\n  \"quay.io/a/b:1\",\n  'b',\n]\nauthfile = \"/etc/a.json\"\n",
+            "images = []\n",
         ]),
         "image_name" => texts(&[
             "alpine",
@@ -344,6 +364,9 @@ fn seeds_are_good() {
     };
     let seeds = |name: &str| seeds(name).into_iter();
     assert!(seeds("unit").all(|seed| bound::parse_unit(&seed).is_ok()));
+    let images = |seed: Vec<u8>| bound::kube_images(&seed).unwrap().images.len();
+    assert_eq!(seeds("kube").map(images).collect::<Vec<_>>(), [2, 1, 1]);
+    assert!(seeds("list").all(|seed| bound::parse_list(&seed).is_ok()));
     assert!(seeds("staged").all(|seed| parse_staged(&seed).unwrap().is_some()));
     assert!(seeds("manifest").all(|seed| document::parse_manifest(&seed).is_ok()));
     assert!(seeds("config").all(|seed| document::parse_config(&seed).is_ok()));
