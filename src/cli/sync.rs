@@ -22,7 +22,10 @@ use super::{
 use crate::{
     bound::{self, LOCK_PATH, Lock, Scan},
     config::KeepLayers,
-    deployment::{PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer, note_sync},
+    deployment::{
+        ForecastImage, ForecastLayer, Place, PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer,
+        note_sync,
+    },
     error::with_causes,
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo, Repo},
@@ -357,7 +360,20 @@ fn document(args: &Args, id: &DeploymentId, synced: &Synced) -> Value {
         "layers_reused": synced.layers_reused,
         "bytes_fetched": synced.bytes_fetched,
         "dropped": synced.dropped.total(),
+        "forecast": args.dry_run.then_some(&synced.forecast),
     })
+}
+
+/// What a dry run says of one image.
+fn forecast_line(image: &ForecastImage) -> String {
+    let missing = |layer: &&ForecastLayer| layer.place != Place::Repository;
+    let missing = image.layers.iter().filter(missing).count();
+    let of = count(image.layers.len(), "layer");
+    let network = bytes(image.network_bytes);
+    format!(
+        "{}: {missing} of {of}, {network} over the network\n",
+        image.name
+    )
 }
 
 fn text(id: &DeploymentId, synced: &Synced) -> String {
@@ -375,6 +391,14 @@ fn text(id: &DeploymentId, synced: &Synced) -> String {
             set.set_image,
             bytes(set.set_image_bytes),
         ),
-        None => format!("would fetch {new} ({fetched}); {old} are held\n"),
+        None => {
+            let images: String = synced.forecast.iter().map(forecast_line).collect();
+            let network = synced.forecast.iter().map(|image| image.network_bytes);
+            format!(
+                "{images}would bring {new} ({fetched}), {} of it over the network; {old} are held; \
+                 that takes at least as much on disk\n",
+                bytes(network.sum())
+            )
+        }
     }
 }

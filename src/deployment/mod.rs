@@ -6,6 +6,7 @@ mod dangling;
 mod disk_usage;
 mod expose;
 mod filesystem_fault;
+mod forecast;
 mod gc;
 mod guard;
 pub mod host;
@@ -27,6 +28,7 @@ pub use dangling::{
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
 pub use expose::{Exchanged, ExposeError, Exposed, Mounted, Mounter, exposed_at};
+pub use forecast::{ForecastImage, ForecastLayer, Place};
 pub use gc::{
     GcError, GcPlan, Inputs as GcInputs, Owner, Reason, Taken, UNFINISHED, Verdict as GcVerdict,
     plan as plan_gc,

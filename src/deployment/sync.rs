@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    SinceBoot,
+    ForecastImage, SinceBoot,
     at_once::at_once,
     dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
     retry::{Failed, Retry},
@@ -117,6 +117,8 @@ pub struct Synced {
     pub set: Option<SetRecord>,
     /// Whether the deployment had this very set before.
     pub unchanged: bool,
+    /// In a dry run: what would be brought of each image, by name.
+    pub forecast: Vec<ForecastImage>,
     /// Layers that were imported, or would be.
     pub layers_imported: usize,
     /// Layers that the repository had.
@@ -245,8 +247,8 @@ pub enum SyncError {
 
 /// One image and the places of its layers that the repository lacks.
 pub(super) struct Plan {
-    found: Found,
-    missing: Vec<usize>,
+    pub(super) found: Found,
+    pub(super) missing: Vec<usize>,
 }
 
 /// A set that is in the repository and that nobody sees yet.
@@ -386,30 +388,6 @@ impl Syncer<'_> {
         })
     }
 
-    /// Tells what a sync would fetch; writes nothing.
-    ///
-    /// # Errors
-    /// See [`SyncError`].
-    pub fn dry_run(
-        &self,
-        deployment: &DeploymentId,
-        wanted: &[Wanted],
-    ) -> Result<Synced, SyncError> {
-        let view = match RepoView::open(&self.repo) {
-            Ok(view) => Some(view),
-            Err(RepoError::Absent(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let plans = self.plan(view.as_ref(), wanted)?;
-        let mut synced = tally(&plans);
-        if let Some(view) = &view {
-            let kept = self.kept(view, &plans)?;
-            synced.set = self.unchanged(view, deployment, &plans, &kept)?;
-            synced.unchanged = synced.set.is_some();
-        }
-        Ok(synced)
-    }
-
     fn open_view(&self) -> Result<RepoView, RepoError> {
         match (RepoView::open(&self.repo), self.create) {
             (Err(RepoError::Absent(_)), Some(new)) => {
@@ -459,7 +437,11 @@ impl Syncer<'_> {
 
     /// What of the published sets the users in podman's own store stand on and
     /// a set of these plans would lack.
-    fn kept(&self, view: &RepoView, plans: &[Plan]) -> Result<Vec<SetImageRecord>, SyncError> {
+    pub(super) fn kept(
+        &self,
+        view: &RepoView,
+        plans: &[Plan],
+    ) -> Result<Vec<SetImageRecord>, SyncError> {
         let Some(primary) = self.keep_for else {
             return Ok(Vec::new());
         };
@@ -480,7 +462,7 @@ impl Syncer<'_> {
     }
 
     /// The deployment's set, where it is of these very inputs and whole.
-    fn unchanged(
+    pub(super) fn unchanged(
         &self,
         view: &RepoView,
         deployment: &DeploymentId,
@@ -664,7 +646,7 @@ fn source_error(name: &ImageName, source: SourceError) -> SyncError {
     }
 }
 
-fn tally(plans: &[Plan]) -> Synced {
+pub(super) fn tally(plans: &[Plan]) -> Synced {
     let mut fetched = BTreeMap::new();
     let mut held = 0;
     for plan in plans {
@@ -679,6 +661,7 @@ fn tally(plans: &[Plan]) -> Synced {
     Synced {
         set: None,
         unchanged: false,
+        forecast: Vec::new(),
         layers_imported: fetched.len(),
         layers_reused: held,
         bytes_fetched: fetched.values().sum(),

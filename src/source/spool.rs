@@ -64,7 +64,12 @@ impl Spool {
 
     /// Whether a file for the blob is there, of the right size.
     pub fn holds(&self, digest: &BlobDigest, size: u64) -> bool {
-        open_regular(&self.path(digest)).is_ok_and(|(_, found)| found == size)
+        Self::holds_at(&self.dir, digest, size)
+    }
+
+    /// The same of the spool at `dir`, which is not opened.
+    pub fn holds_at(dir: &Path, digest: &BlobDigest, size: u64) -> bool {
+        open_regular(&path_in(dir, digest)).is_ok_and(|(_, found)| found == size)
     }
 
     /// Opens a whole blob; nothing if it is not there.
@@ -133,7 +138,7 @@ impl Spool {
     }
 
     fn path(&self, digest: &BlobDigest) -> PathBuf {
-        self.dir.join(format!("sha256-{}", digest.hex()))
+        path_in(&self.dir, digest)
     }
 
     fn part_path(&self, digest: &BlobDigest) -> PathBuf {
@@ -194,4 +199,8 @@ impl Part {
             found,
         }
     }
+}
+
+fn path_in(dir: &Path, digest: &BlobDigest) -> PathBuf {
+    dir.join(format!("sha256-{}", digest.hex()))
 }

@@ -96,6 +96,21 @@ impl Registry {
         blobs
     }
 
+    /// The bytes of all answers to GET since `mark`.
+    pub fn bytes_since(&self, mark: usize) -> u64 {
+        let log = fs::read_to_string(&self.log).unwrap();
+        let answers = log[mark..]
+            .lines()
+            .filter(|line| line.contains("\"GET /v2/"));
+        let bytes = |line: &str| -> Option<u64> {
+            let (_, after) = line.split_once("HTTP/1.1\" ")?;
+            after.split(' ').nth(1)?.parse().ok()
+        };
+        answers
+            .map(|line| bytes(line).unwrap_or_else(|| panic!("{line}")))
+            .sum()
+    }
+
     /// The end of the log, for [`Self::fetched_since`].
     pub fn mark(&self) -> usize {
         fs::read_to_string(&self.log).unwrap().len()
