@@ -131,13 +131,16 @@ impl Log {
             .iter()
             .position(|event| matches!(event, Event::Mark(_)));
         let first = first.context("the guest wrote no mark")?;
-        let moments = self.events.len() - first;
-        // One of them near the beginning, when the repository is made.
-        let early = (moments / 20).max(1);
+        let marks: Vec<usize> = (first..self.events.len())
+            .filter(|at| matches!(self.events[*at], Event::Mark(_)))
+            .collect();
+        // Most is written by the first sync, when all is new: what is between
+        // two marks, a sync, a swap, a gc, gets as many cuts as any other.
         let mut at = Vec::new();
-        for number in 0..count {
-            let among = if number == 0 { early } else { moments };
-            at.push(first + 1 + random.below(among));
+        for _ in 0..count {
+            let mark = random.below(marks.len());
+            let next = marks.get(mark + 1).copied().unwrap_or(self.events.len());
+            at.push(marks[mark] + 1 + random.below(next - marks[mark]));
         }
         at.sort_unstable();
         // All that is durable at the last flush so far.
