@@ -81,6 +81,7 @@ pub mod repo;
 pub mod sink;
 pub mod source;
 pub mod squash;
+pub mod storage_conf;
 pub mod store_tree;
 pub mod sys;
 pub mod verify;

@@ -140,8 +140,6 @@ pub struct Exchanged {
     pub error: Option<String>,
 }
 
-/// Where podman is told to look for sets.
-pub(super) const STORE_PATH: &str = "/usr/lib/containers/storage";
 pub(super) const SOURCE: &str = "boundstore:";
 const EMPTY: &str = "boundstore:empty";
 

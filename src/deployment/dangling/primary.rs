@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    io::Read,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,20 +9,13 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    deployment::expose::{SOURCE, STORE_PATH},
-    error::{Doing, PathError},
+    deployment::expose::SOURCE,
+    error::PathError,
     source::{DEFAULT_GRAPH_ROOT, SourceError, StoreLists},
+    storage_conf::{STORAGE_CONF, STORE_PATH, StorageConf, StorageConfError},
     store_tree::{ImageRecord, LayerRecord, null_is_default, parse_images_json, parse_layers_json},
     sys::{self, RootDir},
 };
-
-/// What containers-storage reads, the first that is there.
-const CONF: [&str; 2] = [
-    "/etc/containers/storage.conf",
-    "/usr/share/containers/storage.conf",
-];
-/// The longest storage.conf that is read, in bytes.
-const CONF_LIMIT_BYTES: u64 = 1 << 20;
 
 /// One container, as `containers.json` lists it (containers-storage,
 /// `containers.go`, type `Container`). No value has been checked.
@@ -75,13 +67,8 @@ pub enum PrimaryError {
     #[error(transparent)]
     Store(#[from] SourceError),
     /// No storage.conf that podman could use either.
-    #[error("{} cannot be understood", path.display())]
-    Conf {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: Box<toml::de::Error>,
-    },
+    #[error(transparent)]
+    Conf(#[from] StorageConfError),
     /// A file could not be read.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -109,7 +96,7 @@ impl PrimaryStore {
         lock_limit: Duration,
     ) -> Result<Self, PrimaryError> {
         let host = RootDir::open(root)?;
-        let conf = StorageConf::read(&host, conf)?;
+        let conf = storage_conf(&host, conf)?;
         let graph_root = conf.storage.graphroot;
         let graph_root = graph_root.unwrap_or_else(|| DEFAULT_GRAPH_ROOT.into());
         let mut primary = Self {
@@ -193,45 +180,15 @@ impl PrimaryStore {
     }
 }
 
-/// The parts of a storage.conf that say where stores are.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct StorageConf {
-    storage: Storage,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Storage {
-    graphroot: Option<PathBuf>,
-    imagestore: Option<PathBuf>,
-    options: Options,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Options {
-    additionalimagestores: Vec<PathBuf>,
-}
-
-impl StorageConf {
-    fn read(host: &RootDir, told: Option<&Path>) -> Result<Self, PrimaryError> {
-        let usual = CONF.iter().map(Path::new);
-        for path in told.map_or(usual.collect(), |path| vec![path]) {
-            let Some((file, _)) = host.open_file(path)? else {
-                continue;
-            };
-            let mut text = String::new();
-            file.take(CONF_LIMIT_BYTES)
-                .read_to_string(&mut text)
-                .doing("read", path)?;
-            return toml::from_str(&text).map_err(|source| PrimaryError::Conf {
-                path: path.to_owned(),
-                source: Box::new(source),
-            });
+/// The storage.conf that podman reads: the one it is told of, else the host's.
+fn storage_conf(host: &RootDir, told: Option<&Path>) -> Result<StorageConf, StorageConfError> {
+    let usual = STORAGE_CONF.iter().map(Path::new);
+    for path in told.map_or(usual.collect(), |path| vec![path]) {
+        if let Some(conf) = StorageConf::read(host, path)? {
+            return Ok(conf);
         }
-        Ok(Self::default())
     }
+    Ok(StorageConf::default())
 }
 
 /// Where this host's podman sees our sets, or will.
