@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::{Table, Value};
 
 use crate::{
+    bound::lint::Rule,
     error::{Doing, PathError},
     sys::RootDir,
 };
@@ -40,6 +41,8 @@ pub struct Config {
     pub boot: BootConfig,
     /// What a sync does.
     pub sync: SyncConfig,
+    /// What `lint` says.
+    pub lint: LintConfig,
 }
 
 /// `[guard]`
@@ -109,6 +112,19 @@ pub struct SyncConfig {
     /// How long a registry may send nothing, or next to nothing.
     #[serde(deserialize_with = "duration")]
     pub idle_timeout: Duration,
+}
+
+/// `[lint]`
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table"
+)]
+pub struct LintConfig {
+    /// The rules that may be broken.
+    pub allow: Vec<Rule>,
 }
 
 /// Which layers of older sets a new one keeps.
@@ -301,6 +317,7 @@ mod tests {
             ("guard = 1", 1, "a table"),
             ("[boot]\n\non-failure = ", 3, ""),
             ("[boot]\n[boot]", 2, ""),
+            ("[lint]\nallow = [\"floating-tags\"]", 2, "no rule"),
         ] {
             let error = parse(&["[guard]", text]).unwrap_err();
             assert!(

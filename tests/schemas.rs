@@ -209,6 +209,23 @@ fn documents_of_a_mount() {
     host.valid(0, &["umount", store]);
 }
 
+#[test]
+fn findings_of_a_root() {
+    let host = Checked::new();
+    let root = host.path("image");
+    let ours = root.join("usr/lib/boundstore/bound-images.d");
+    fs::create_dir_all(&ours).unwrap();
+    let lint = ["lint", "--root", root.to_str().unwrap()];
+    let nothing = host.valid(0, &lint);
+    assert_eq!(nothing["findings"], json!([]));
+    fs::write(ours.join("a.toml"), "images = [\"alpine\"]\n").unwrap();
+    let found = host.valid(3, &lint);
+    assert_eq!(found["findings"][0]["rule"], "short-name");
+    assert_eq!(found["findings"][0]["line"], 1);
+    let last = found["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["file"], Value::Null);
+}
+
 /// The schemas can say no.
 #[test]
 fn a_broken_document_is_refused() {
@@ -232,7 +249,7 @@ fn a_broken_document_is_refused() {
         assert!(!problems("sync", &document).is_empty(), "break {index}");
     }
     for verb in [
-        "mount", "umount", "status", "images", "remove", "verify", "gc", "du",
+        "mount", "umount", "status", "images", "remove", "verify", "gc", "du", "lint",
     ] {
         assert!(
             !problems(verb, &good).is_empty(),

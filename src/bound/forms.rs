@@ -120,7 +120,7 @@ fn section_line(kind: UnitKind, file: &UnitFile) -> usize {
     file.unit.section_line(kind.section()).unwrap_or(1)
 }
 
-fn value_of(file: &UnitFile, assignment: &Assignment) -> Found<String> {
+pub(super) fn value_of(file: &UnitFile, assignment: &Assignment) -> Found<String> {
     plain(&assignment.value).map_err(|fault| file.fail(assignment.file, assignment.line, fault))
 }
 
@@ -153,7 +153,11 @@ fn of_value(
 }
 
 /// The unit that another one refers to by name.
-fn follow(name: &str, file: &UnitFile, folders: &UnitFolders<'_>) -> Found<Option<UnitFile>> {
+pub(super) fn follow(
+    name: &str,
+    file: &UnitFile,
+    folders: &UnitFolders<'_>,
+) -> Found<Option<UnitFile>> {
     if name.contains('/') {
         return Ok(None);
     }

@@ -9,6 +9,7 @@ use std::{
 use crate::name::{ImageName, Platform, without_userinfo};
 
 use super::{
+    forms::in_root,
     problem::{ArgumentError, ArgumentFault, Problem, ScanError},
     quadlet::{NameFault, full_name},
 };
@@ -55,6 +56,26 @@ pub enum Origin {
     },
     /// `--image`.
     CommandLine,
+}
+
+impl Origin {
+    /// The file below the root that it is in, and the line.
+    pub fn place(&self) -> Option<(PathBuf, usize)> {
+        let Self::Unit { path, target, line } = self else {
+            return None;
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let file = target.as_ref().map(|target| in_root(&folder.join(target)));
+        Some((file.unwrap_or_else(|| path.clone()), *line))
+    }
+
+    /// The entry of a folder of bound images.
+    pub fn entry(&self) -> Option<&Path> {
+        match self {
+            Self::Unit { path, .. } => Some(path),
+            Self::CommandLine => None,
+        }
+    }
 }
 
 impl fmt::Display for Origin {

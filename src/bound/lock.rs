@@ -302,34 +302,37 @@ mod as_text {
 mod tests {
     use super::*;
 
-    fn image(name: &str) -> LockedImage {
-        LockedImage {
-            name: name.parse().unwrap(),
-            platform: "linux/arm64/v8".parse().unwrap(),
-            index: Some(IndexDigest::of(b"index")),
-            manifest: Locked {
-                digest: ManifestDigest::of(name.as_bytes()),
-                size: 7,
-            },
-            config: Locked {
-                digest: ConfigDigest::of(b"config"),
-                size: 6,
-            },
-            layers: vec![LockedLayer {
-                digest: BlobDigest::of(b"blob"),
-                size: 4,
-                diff_id: DiffId::of(b"tar"),
-            }],
+    impl Lock {
+        /// One of these names.
+        pub(in crate::bound) fn of_names(names: &[&str]) -> Self {
+            let set_image = LockedSetImage {
+                sha256: ObjectId::Sha256([1; 32]),
+                sha512: ObjectId::Sha512([2; 64]),
+            };
+            let image = |name: &&str| LockedImage {
+                name: name.parse().unwrap(),
+                platform: "linux/arm64/v8".parse().unwrap(),
+                index: Some(IndexDigest::of(b"index")),
+                manifest: Locked {
+                    digest: ManifestDigest::of(name.as_bytes()),
+                    size: 7,
+                },
+                config: Locked {
+                    digest: ConfigDigest::of(b"config"),
+                    size: 6,
+                },
+                layers: vec![LockedLayer {
+                    digest: BlobDigest::of(b"blob"),
+                    size: 4,
+                    diff_id: DiffId::of(b"tar"),
+                }],
+            };
+            Self::new(set_image, names.iter().map(image).collect())
         }
     }
 
     fn lock() -> Lock {
-        let set_image = LockedSetImage {
-            sha256: ObjectId::Sha256([1; 32]),
-            sha512: ObjectId::Sha512([2; 64]),
-        };
-        let images = ["quay.io/b:1", "quay.io/a:1"].map(image);
-        Lock::new(set_image, images.into())
+        Lock::of_names(&["quay.io/b:1", "quay.io/a:1"])
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod folders;
 mod forms;
 mod image;
 mod kube;
+pub mod lint;
 mod list;
 mod lock;
 mod problem;
@@ -37,7 +38,7 @@ pub use list::{ImageList, ListError, parse_list};
 pub use lock::{
     Difference, LOCK_PATH, Lock, LockError, Locked, LockedImage, LockedLayer, LockedSetImage,
 };
-pub use problem::{ArgumentError, ArgumentFault, EntryFault, Problem, ScanError, Warning};
+pub use problem::{ArgumentError, ArgumentFault, EntryFault, Problem, ScanError, Warning, shown};
 pub use quadlet::{AskedImage, NameFault, UnitFault, UnitKind, UnitReadError, asked_image};
 pub use scan::{BOUND_IMAGE_DIRS, Scan, scan};
 pub use unit::{Assignment, SyntaxFault, Unit, UnitError, parse_unit, words};

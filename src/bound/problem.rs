@@ -2,7 +2,11 @@
 
 use std::{error::Error, fmt, path::PathBuf};
 
-use crate::{error::PathError, name::ImageName, sys::ReadInRootError};
+use crate::{
+    error::{PathError, with_causes},
+    name::ImageName,
+    sys::ReadInRootError,
+};
 
 use super::{
     image::{Origin, leads_to},
@@ -42,29 +46,29 @@ impl fmt::Display for ScanError {
             if index > 0 {
                 f.write_str("\n")?;
             }
-            write_line(f, problem)?;
+            f.write_str(&one_line(problem))?;
         }
         Ok(())
     }
 }
 
-/// Writes an error and its causes as one line: file names and link targets come
-/// from the deployment and may hold line feeds and escape sequences.
-fn write_line(f: &mut fmt::Formatter<'_>, error: &dyn Error) -> fmt::Result {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.chars().try_for_each(|char| {
+/// An error and its causes as one line: file names and link targets come from
+/// the deployment and may hold line feeds and escape sequences.
+pub(super) fn one_line(error: &dyn Error) -> String {
+    shown(&with_causes(error))
+}
+
+/// A text without what a terminal takes for commands.
+pub fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
         if char.is_control() {
-            write!(f, "{}", char.escape_default())
+            shown.extend(char.escape_default());
         } else {
-            write!(f, "{char}")
+            shown.push(char);
         }
-    })
+    }
+    shown
 }
 
 /// One thing that is wrong with what a deployment asks for.
@@ -208,20 +212,14 @@ pub enum Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[derive(Debug, thiserror::Error)]
-        #[error("{0}")]
-        struct Line(String);
         match self {
             Self::ShortName {
                 origin,
                 written,
                 name,
-            } => write_line(
-                f,
-                &Line(format!(
-                    "{origin}: {written:?} is a short name, taken for {name}; write the full name"
-                )),
-            ),
+            } => f.write_str(&shown(&format!(
+                "{origin}: {written:?} is a short name, taken for {name}; write the full name"
+            ))),
         }
     }
 }

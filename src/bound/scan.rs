@@ -78,7 +78,7 @@ impl Scan {
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     pub(super) images: Vec<BoundImage>,
-    warnings: Vec<Warning>,
+    pub(super) warnings: Vec<Warning>,
     pub(super) problems: Vec<Problem>,
     entries: BTreeMap<String, (Vec<ImageName>, Origin)>,
 }

@@ -5,6 +5,7 @@ use std::{process::Command, time::Duration};
 
 use super::Global;
 use crate::{
+    bound::lint::BOOTC_NEEDED,
     deployment::host::{Backend, BootcStatus},
     sys::output_within,
 };
@@ -12,8 +13,6 @@ use crate::{
 const PROGRAM: &str = "/usr/bin/bootc";
 /// It reads the boot menu and starts nothing.
 const LIMIT: Duration = Duration::from_secs(30);
-/// Older ones delete what they do not know in the repository that they own.
-const NEEDED: (u64, u64) = (1, 16);
 
 /// Warns where bootc says something else of the deployments than the host's
 /// files, or would delete the sets.
@@ -26,15 +25,12 @@ pub(super) fn compare(global: &Global) {
         return;
     }
     if host.backend() == Backend::Composefs
-        && let Some(version) = ask(global, &["--version"])
+        && let Some((major, minor)) = version(global).filter(|found| *found < BOOTC_NEEDED)
     {
-        let version = String::from_utf8_lossy(&version).trim().to_owned();
-        if parse_version(&version).is_some_and(|found| found < NEEDED) {
-            output.warn(&format!(
-                "{version} deletes what it does not know in the repository, sets too: upgrade it \
-                 to 1.16.0 or newer"
-            ));
-        }
+        output.warn(&format!(
+            "bootc {major}.{minor} deletes what it does not know in the repository, sets too: \
+             upgrade it to 1.16.0 or newer"
+        ));
     }
     let Some(status) = ask(global, &["status", "--json", "--format-version=1"]) else {
         return output.warn("bootc does not tell its status: nothing was compared with it");
@@ -47,6 +43,12 @@ pub(super) fn compare(global: &Global) {
     for difference in status.differences(&known) {
         output.warn(&difference);
     }
+}
+
+/// The version of the host's bootc, where it has one that tells it.
+pub(super) fn version(global: &Global) -> Option<(u64, u64)> {
+    let told = ask(global, &["--version"])?;
+    parse_version(String::from_utf8_lossy(&told).trim())
 }
 
 /// Its output, where it ends well and in time.

@@ -10,6 +10,7 @@ mod generator;
 mod guard;
 mod images;
 mod later;
+mod lint;
 mod lock;
 mod mount;
 mod output;
@@ -165,8 +166,8 @@ enum Verb {
     Gc(gc::Args),
     /// Check what the repository holds of the deployments' sets
     Verify(Box<verify::Args>),
-    /// Check the unit files of a host image (not in this version)
-    Lint(later::Args),
+    /// Check what a host image binds, and whether its hosts can have it
+    Lint(lint::Args),
     /// Write down which bytes the bound images are, and which set image they make
     Lock(Box<lock::Args>),
     /// Write a set as plain directories (not in this version)
@@ -217,7 +218,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Du(args) => du::run(&global, &args),
         Verb::Gc(args) => gc::run(&global, &args),
         Verb::Verify(args) => verify::run(&global, &args),
-        Verb::Lint(_) => later::run("lint"),
+        Verb::Lint(args) => lint::run(&global, &args),
         Verb::Lock(args) => lock::run(&global, &args),
         Verb::Embed(_) => later::run("embed"),
         Verb::Bundle(_) => later::run("bundle"),

@@ -28,19 +28,20 @@ impl Output {
             #[serde(flatten)]
             value: &'a T,
         }
-        let text = if self.json {
+        if self.json {
             let document = Document {
                 schema: format!("boundstore.{verb}/v1"),
                 value,
             };
-            let json = serde_json::to_string_pretty(&document).map_err(io::Error::from)?;
-            escape::json(&json) + "\n"
-        } else {
-            escape::lines(&text())
-        };
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
+            return self.document(&document);
+        }
+        write(&escape::lines(&text()))
+    }
+
+    /// A result that is a document in any case.
+    pub(super) fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
+        write(&(escape::json(&json) + "\n"))
     }
 
     /// Something worth knowing, unless silence was asked for.
@@ -78,6 +79,12 @@ pub(super) fn tell(message: &str) {
 /// Where nobody reads what is told, the work goes on.
 fn to_stderr(line: &str) {
     let _unread = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+fn write(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
 }
 
 /// Bytes as people read them: `1.5 MiB`.
