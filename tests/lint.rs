@@ -11,7 +11,10 @@ use std::{
     process::Command,
 };
 
-use common::{Scratch, describe, output, project, ready};
+use common::{
+    Scratch, battery, boundstore::Boundstore, describe, fixtures, image::Image, output,
+    podman::Podman, project, ready,
+};
 use serde_json::Value;
 
 const OURS: &str = "usr/lib/boundstore/bound-images.d";
@@ -164,4 +167,42 @@ fn nobody_may_run_it() {
         .arg(folder.path().join("root"));
     let (said, _) = exits(3, &mut command);
     assert!(said.contains("a.toml:1: error"), "{said}");
+}
+
+/// What the rules say of podman is so.
+#[test]
+fn podman_does_what_the_rules_say() {
+    if !ready(battery::TOOLS) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let boundstore = Boundstore::new(&scratch, "repo");
+    let name = "localhost/app:1";
+    let image = Image::read(&fixtures().join("app-small"), "v1");
+    boundstore.sync("one", &[format!("{name}={}", image.source())]);
+    let store = scratch.join("store");
+    boundstore.mount("one", &store);
+    let podman = Podman::new(scratch.join("podman"), Some(&store));
+    let runs = |options: &str| {
+        let mut command = podman.run_command(&format!("--rm {options}"), name, "ls -d /mnt/app");
+        let output = output(&mut command);
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said)
+    };
+    podman.ok(&format!(
+        "volume create --driver image --opt image={name} v"
+    ));
+    let (done, said) = runs("--volume v:/mnt");
+    assert!(done, "image volume: {said}");
+    for (rule, options) in [
+        ("user-namespace", "--volume v:/mnt --uidmap 0:1000:5000"),
+        (
+            "image-mount",
+            &*format!("--mount type=image,source={name},destination=/mnt"),
+        ),
+        ("pull-policy", "--volume v:/mnt --pull=always"),
+    ] {
+        let (done, said) = runs(options);
+        assert!(!done, "{rule}: {said}");
+    }
 }

@@ -288,6 +288,50 @@ fn a_roots_credentials_are_read_inside_it() {
     assert!(said.contains("etc/ostree/auth.json"), "{said}");
 }
 
+/// `AuthFile=` and `TLSVerify=` of a unit count for its image, and the file is
+/// the deployment's own.
+#[test]
+fn a_unit_says_how_its_image_is_reached() {
+    if !have(&["skopeo", "docker-registry", "htpasswd"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let (registry, _, auth) = behind_a_login(&bench);
+    let ours = "root/usr/lib/boundstore/bound-images.d";
+    fs::create_dir_all(bench.path(ours)).unwrap();
+    fs::write(bench.path("root/inside.json"), auth("user:secret")).unwrap();
+    fs::write(bench.path("outside.json"), auth("user:secret")).unwrap();
+    symlink("../outside.json", bench.path("root/link.json")).unwrap();
+    let sync = |keys: &str| {
+        let image = registry.name("one:1");
+        let unit = format!("[Image]\nImage={image}\n{}\n", keys.replace(' ', "\n"));
+        fs::write(bench.path(ours).join("one.image"), unit).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_boundstore"));
+        command.args(["--repo", &bench.text("repo"), "sync", "--dry-run"]);
+        command.args(["--deployment", "d", "--retry-for", "0"]);
+        command.args(["--policy", &bench.text("accept.json")]);
+        command.args(["--root", &bench.text("root")]);
+        let output = command.env("HOME", bench.path("")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), said)
+    };
+    let (done, said) = sync("TLSVerify=false AuthFile=/inside.json");
+    assert!(done, "{said}");
+    let (done, said) = sync("PodmanArgs=--tls-verify=false PodmanArgs=--authfile=/inside.json");
+    assert!(done, "{said}");
+    for keys in [
+        "TLSVerify=true AuthFile=/inside.json",
+        "AuthFile=/inside.json",
+        "TLSVerify=false",
+        "TLSVerify=false AuthFile=/link.json",
+        "TLSVerify=false AuthFile=/../outside.json",
+        &format!("TLSVerify=false AuthFile={}", bench.text("outside.json")),
+    ] {
+        let (done, said) = sync(keys);
+        assert!(!done, "{keys}: {said}");
+    }
+}
+
 #[test]
 fn fetched_blobs_are_kept_and_damage_is_not() {
     if !have(&TOOLS) {
