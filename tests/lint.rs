@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod common;
+#[path = "common/layout.rs"]
+mod layout;
 
 use std::{
     fs,
@@ -15,6 +17,7 @@ use common::{
     Scratch, battery, boundstore::Boundstore, describe, fixtures, image::Image, output,
     podman::Podman, project, ready,
 };
+use layout::{LayerBlob, Layout, tar};
 use serde_json::Value;
 
 const OURS: &str = "usr/lib/boundstore/bound-images.d";
@@ -93,11 +96,21 @@ usr/share/containers/systemd/app.container:3: error: quay.io/org/app:1 is a tag,
     );
     fs::remove_file(&config).unwrap();
 
-    let lock = format!(
-        r#"{{"images": [{{"name": "quay.io/org/app:1", "manifest": {{"digest": "{DIGEST}"}}}}]}}"#
+    let mut layout = Layout::new(&scratch.join("layout"));
+    layout.image(
+        "quay.io/org/app:1",
+        &[LayerBlob::gzip(&tar(&[("app", b"app")]))],
     );
+    let host = Boundstore::new(&scratch, "repo");
+    let at = |name: &str| scratch.join(name).display().to_string();
+    host.ok(&format!(
+        "lock --root {} --from oci:{} --policy {} --spool {}",
+        root.display(),
+        at("layout"),
+        at("repo-host/policy.json"),
+        at("spool")
+    ));
     let path = root.join("usr/lib/boundstore/bound-images.lock.json");
-    fs::write(&path, lock).unwrap();
     lint(0, &root, &[]);
     fs::remove_file(path).unwrap();
     let unit = format!("[Container]\nImage=quay.io/org/app@{DIGEST}\n");
