@@ -7,10 +7,11 @@ use std::{
 
 use crate::{
     storage_conf::{STORAGE_CONF, STORE_PATH, StorageConf},
-    sys::{RootDir, folder_in_root, read_dir_names_in_root},
+    sys::{RootDir, folder_in_root, read_dir_names_in_root, read_in_root},
 };
 
 use super::{BOOTC_NEEDED, Finding, Rule, Severity};
+use crate::bound::folders::UNIT_LIMIT_BYTES;
 
 /// Where containers-storage of 2026 has drop-ins; older ones read none.
 const DROP_INS: [&str; 4] = [
@@ -82,13 +83,48 @@ fn storage_conf(root: &RootDir, findings: &mut Vec<Finding>) {
         },
         None => {
             let message = format!("no additionalimagestores names {STORE_PATH}");
-            let finding = Finding::new(Rule::StorageConf, message);
-            let file = read.map(|(path, _)| path);
-            let file = file.as_deref().and_then(|path| path.strip_prefix("/").ok());
-            file.map_or(finding.clone(), |file| finding.in_file(file))
+            let path = read.as_ref().map(|(path, _)| path.as_path());
+            let finding = Finding {
+                advice: containerfile_line(root, path),
+                ..Finding::new(Rule::StorageConf, message)
+            };
+            match path.and_then(|path| path.strip_prefix("/").ok()) {
+                Some(path) => finding.in_file(path),
+                None => finding,
+            }
         }
     };
     findings.push(finding);
+}
+
+/// What a Containerfile needs so that the storage.conf at `path`, or a new one,
+/// names the store.
+fn containerfile_line(root: &RootDir, path: Option<&Path>) -> String {
+    const KEY: &str = "additionalimagestores";
+    let Some(path) = path else {
+        // podman 4 wants all of these.
+        let text = format!(
+            "[storage]\\ndriver = \"overlay\"\\nrunroot = \"/run/containers/storage\"\\n\
+             graphroot = \"/var/lib/containers/storage\"\\n\
+             [storage.options]\\n{KEY} = [\"{STORE_PATH}\"]\\n"
+        );
+        let file = STORAGE_CONF[1];
+        return format!("RUN mkdir -p /usr/share/containers && printf '{text}' > {file}");
+    };
+    let text = read_in_root(root.as_fd(), path, UNIT_LIMIT_BYTES).unwrap_or_default();
+    let has = |begin: &str| {
+        text.split(|&byte| byte == b'\n')
+            .any(|line| line.starts_with(begin.as_bytes()))
+    };
+    let expression = if has(&format!("{KEY} = [")) {
+        format!("s|^{KEY} = \\[|&\"{STORE_PATH}\",|")
+    } else if has("[storage.options]") {
+        format!("s|^\\[storage.options]|&\\n{KEY} = [\"{STORE_PATH}\"]|")
+    } else {
+        format!("$a [storage.options]\\n{KEY} = [\"{STORE_PATH}\"]")
+    };
+    let file = path.display();
+    format!("RUN sed -i '{expression}' {file} && grep -q '{STORE_PATH}' {file}")
 }
 
 /// Whether a storage.conf names the store; nothing where it is not there.

@@ -171,9 +171,7 @@ impl Rule {
             Self::PullPolicy => "let it say missing or never: the image is on the host already",
             Self::MountPoint => "RUN mkdir -p /usr/lib/containers/storage",
             Self::StorageConf => {
-                "RUN sed -i 's|^additionalimagestores = \\[|&\"/usr/lib/containers/storage\",|' \
-                 /usr/share/containers/storage.conf && grep -q /usr/lib/containers/storage \
-                 /usr/share/containers/storage.conf"
+                "name the store under [storage.options] in a storage.conf that podman reads"
             }
             Self::BoundstoreMissing => "RUN make -C /src/boundstore install PREFIX=/usr",
             Self::BootcTooOld => {

@@ -1,4 +1,4 @@
-use std::{fs, os::unix::fs::symlink, path::PathBuf};
+use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
 
 use super::*;
 
@@ -470,10 +470,56 @@ fn storage_conf() {
     let tree = Tree::good();
     fs::remove_file(tree.path(CONF)).unwrap();
     assert_eq!(tree.found(), ["storage-conf "]);
-    assert!(tree.lint()[0].advice.contains("RUN sed"));
     tree.write(DROP_IN, named);
     assert_eq!(tree.found(), ["storage-conf 50-boundstore.conf"]);
     assert_eq!(tree.lint()[0].severity, Severity::Note);
+}
+
+/// The lines for a Containerfile do what they are for.
+#[test]
+fn advice_helps() {
+    for (path, text) in [
+        ("usr/share/containers/storage.conf", None),
+        (
+            "usr/share/containers/storage.conf",
+            Some("[storage]\ndriver = \"overlay\"\n"),
+        ),
+        (
+            "etc/containers/storage.conf",
+            Some("[storage]\n[storage.options]\nsize = \"\"\n[storage.options.overlay]\n"),
+        ),
+        (
+            "etc/containers/storage.conf",
+            Some("[storage.options]\nadditionalimagestores = [\n\"/usr/lib/other\",\n]\n"),
+        ),
+        (
+            "etc/containers/storage.conf",
+            Some("[storage.options]\nadditionalimagestores = []\n"),
+        ),
+    ] {
+        let tree = Tree::good();
+        fs::remove_file(tree.path("usr/share/containers/storage.conf")).unwrap();
+        fs::remove_dir(tree.path("usr/lib/containers/storage")).unwrap();
+        if let Some(text) = text {
+            tree.write(path, text);
+        }
+        let findings = tree.lint();
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        for finding in findings {
+            let line = finding.advice.strip_prefix("RUN ").unwrap();
+            let root = tree.0.path().display();
+            let line = line
+                .replace(
+                    "/usr/share/containers",
+                    &format!("{root}/usr/share/containers"),
+                )
+                .replace("/etc/containers", &format!("{root}/etc/containers"))
+                .replace("mkdir -p /usr/lib", &format!("mkdir -p {root}/usr/lib"));
+            let done = Command::new("sh").args(["-c", &line]).status().unwrap();
+            assert!(done.success(), "{line}");
+        }
+        assert_eq!(tree.found(), [""; 0], "{text:?}");
+    }
 }
 
 #[test]
