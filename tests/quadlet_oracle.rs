@@ -66,7 +66,10 @@ impl Case {
         for (path, text) in &self.files {
             let path = root.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            match text.strip_prefix("-> ") {
+                Some(target) => symlink(target.trim(), path).unwrap(),
+                None => fs::write(path, text).unwrap(),
+            }
         }
         let unit = &self.files[0].0;
         let name = Path::new(unit).file_name().unwrap();

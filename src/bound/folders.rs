@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     error::{Doing, PathError},
-    sys::{FolderId, folder_in_root, read_dir_names_in_root, read_in_root},
+    sys::{FolderId, folder_in_root, read_dir_names_in_root, read_in_root, read_link_in_root},
 };
 
 use super::{
@@ -156,6 +156,11 @@ impl<'root> UnitFolders<'root> {
         };
         file.unit = self.parse(&file, 0, read)?;
         for path in self.drop_ins(name).map_err(Problem::Directory)? {
+            let link = read_link_in_root(self.root, &path).map_err(Problem::Directory)?;
+            if link.is_some_and(|to| to == Path::new("/dev/null")) {
+                // It is there to hide another one of its name.
+                continue;
+            }
             file.drop_ins.push(path.clone());
             let drop_in = self.parse(&file, file.drop_ins.len(), &path)?;
             file.unit.merge(drop_in);
