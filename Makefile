@@ -21,6 +21,7 @@ test:
 	scripts/setup test
 	scripts/setup kernels
 	scripts/fixtures
+	scripts/quadlet
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(if $(CI),-D warnings)
 	@status=0; \

@@ -1,6 +1,6 @@
 //! `boundstore lint`
 
-use std::{error::Error, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -11,10 +11,11 @@ use super::{
 };
 use crate::{
     bound::{
-        lint::{Finding, Rule, Severity, lint, sarif},
+        lint::{Finding, Rule, Severity, lint, sarif, sort},
         shown,
     },
     config::{Config, ConfigError},
+    error::with_causes,
     sys::RootDir,
 };
 
@@ -61,7 +62,10 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let mut allow = args.allow.clone();
     match Config::load(path) {
         Ok(config) => allow.extend(config.lint.allow),
-        Err(error) => findings.push(of_config(&error, path)),
+        Err(error) => {
+            findings.push(of_config(&error, path));
+            sort(&mut findings);
+        }
     }
     let all = findings.len();
     findings.retain(|finding| !allow.contains(&finding.rule));
@@ -90,14 +94,18 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     })
 }
 
-fn of_config(error: &ConfigError, root: &std::path::Path) -> Finding {
-    let (path, line) = match error {
-        ConfigError::Invalid { path, line, .. } => (path, Some(*line)),
-        ConfigError::TooLarge(path) => (path, None),
-        ConfigError::Path(error) => (&error.path, None),
+fn of_config(error: &ConfigError, root: &Path) -> Finding {
+    let (path, line, message) = match error {
+        ConfigError::Invalid {
+            path,
+            line,
+            message,
+        } => (path, Some(*line), message.clone()),
+        ConfigError::TooLarge(path) => (path, None, error.to_string()),
+        ConfigError::Path(error) => (&error.path, None, with_causes(error)),
     };
     let file = path.strip_prefix(root).unwrap_or(path);
-    Finding::unreadable(file, line, error as &dyn Error)
+    Finding::unreadable(file, line, &message)
 }
 
 fn human(report: &Report) -> String {

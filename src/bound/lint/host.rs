@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    error::with_causes,
     storage_conf::{STORAGE_CONF, STORE_PATH, StorageConf},
     sys::{RootDir, folder_in_root, read_dir_names_in_root, read_in_root},
 };
@@ -138,7 +139,7 @@ fn named(root: &RootDir, path: &Path, findings: &mut Vec<Finding>) -> Option<boo
             let path = path.strip_prefix("/").unwrap_or(path);
             findings.push(Finding {
                 rule: Rule::StorageConf,
-                ..Finding::unreadable(path, None, &error)
+                ..Finding::unreadable(path, None, &with_causes(&error))
             });
             Some(false)
         }

@@ -1,7 +1,7 @@
 //! What is wrong with a host image before any host has it.
 //!
 //! Everything is told with its file and line, the rule it breaks, and what to do.
-//! Files of the root are foreign: they are read as [`mod@super::scan`] reads
+//! Files of the root are foreign: they are read as [`super::scan()`] reads
 //! them, and nothing of the root is run.
 
 mod host;
@@ -11,7 +11,6 @@ mod users;
 
 use std::{
     collections::{BTreeMap, HashSet},
-    error::Error,
     os::fd::AsFd,
     path::Path,
 };
@@ -63,11 +62,11 @@ impl Finding {
         }
     }
 
-    /// A file that cannot be read, for a reason of its own.
-    pub fn unreadable(file: &Path, line: Option<usize>, error: &dyn Error) -> Self {
+    /// A file that cannot be read or understood, and why.
+    pub fn unreadable(file: &Path, line: Option<usize>, message: &str) -> Self {
         Self {
             line,
-            ..Self::new(Rule::Unreadable, one_line(error)).in_file(file)
+            ..Self::new(Rule::Unreadable, message).in_file(file)
         }
     }
 
@@ -90,8 +89,7 @@ impl Finding {
 /// Checks what the root asks for, and whether a host of it can have it.
 /// `bootc` is the version of its bootc where that is known.
 ///
-/// The findings are in the order of files and lines; those without a file come
-/// last. A root that binds nothing has none.
+/// The findings are sorted. A root that binds nothing has none.
 pub fn lint(root: &RootDir, bootc: Option<(u64, u64)>) -> Vec<Finding> {
     let read = Reader::of_root(root.as_fd());
     if read.images.is_empty() && read.problems.is_empty() {
@@ -109,12 +107,18 @@ pub fn lint(root: &RootDir, bootc: Option<(u64, u64)>) -> Vec<Finding> {
     let bound: HashSet<_> = read.images.into_iter().map(|image| image.name).collect();
     users::check(root, &bound, &mut findings);
     host::check(root, bootc, &mut findings);
+    sort(&mut findings);
+    findings
+}
+
+/// Brings findings into the order of files and lines, each once; those without a
+/// file come last.
+pub fn sort(findings: &mut Vec<Finding>) {
     findings.sort_by(|one, other| {
         let key = |finding: &Finding| (finding.file.is_none(), finding.file.clone(), finding.line);
         (key(one), one.rule).cmp(&(key(other), other.rule))
     });
     findings.dedup();
-    findings
 }
 
 fn of_problem(problem: &Problem) -> Finding {
@@ -123,7 +127,7 @@ fn of_problem(problem: &Problem) -> Finding {
         if is_bootcs { Rule::BootcForm } else { fault }
     };
     match problem {
-        Problem::Directory(error) => Finding::unreadable(&error.path, None, error),
+        Problem::Directory(error) => Finding::unreadable(&error.path, None, &one_line(error)),
         Problem::Entry { path, source } => {
             Finding::new(bootcs(path, Rule::Unreadable), one_line(source)).in_file(path)
         }
