@@ -607,6 +607,18 @@ fn a_hostile_root_is_only_read() {
 }
 
 #[test]
+fn folders_without_end_are_told() {
+    let tree = Tree::good();
+    for n in 0..300 {
+        fs::create_dir_all(tree.path(UNITS).join(n.to_string())).unwrap();
+    }
+    let findings = tree.lint();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].rule, Rule::Unreadable);
+    assert!(findings[0].message.contains("more than 256 folders"));
+}
+
+#[test]
 fn sarif_is_what_its_specification_says() {
     let tree = Tree::good();
     tree.bind("b c.container", "[Container]\nImage=quay.io/a/b:1\n");

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    error::with_causes,
     name::ImageName,
     sys::{RootDir, read_dir_names_in_root, read_link_in_root},
 };
@@ -53,9 +54,12 @@ struct User<'root> {
 
 /// Checks all units that podman has, and all that are bound.
 pub(super) fn check(root: &RootDir, bound: &HashSet<ImageName>, findings: &mut Vec<Finding>) {
-    // What cannot be read was told already, where it is bound.
-    let Ok(folders) = UnitFolders::find(root.as_fd()) else {
-        return;
+    let folders = match UnitFolders::find(root.as_fd()) {
+        Ok(folders) => folders,
+        Err(error) => {
+            let message = with_causes(&error);
+            return findings.push(Finding::unreadable(&error.path, None, &message));
+        }
     };
     for user in users(&folders) {
         let Ok(asked) = asked(user.kind, &user.file, &user.folders) else {
