@@ -34,19 +34,23 @@ test:
 
 # What `make test` leaves out, in less than 40 minutes: what is marked as long,
 # more cases for each property, podman on all kernels, more than fifty
-# power cuts, half a minute of libFuzzer for each parser.
+# power cuts, half a minute of libFuzzer for each parser. The machines run beside
+# the rest, which waits a good deal.
 test-long:
 	scripts/setup test
 	scripts/setup kernels
 	scripts/fixtures
 	@status=0; \
+	{ status=0; \
+	  $(CARGO) test --package vm --test power -- --ignored --nocapture \
+	    > target/long-power.log 2>&1 || status=1; \
+	  $(CARGO) test --package vm --test podman > target/long-podman.log 2>&1 || status=1; \
+	  exit $$status; } & machines=$$!; \
 	PROPTEST_CASES=2048 $(CARGO) test --lib > target/long-properties.log 2>&1 || status=1; \
 	$(CARGO) test --no-fail-fast -- --ignored --nocapture --test-threads=2 \
 	  > target/long-test.log 2>&1 || status=1; \
-	$(CARGO) test --package vm --test power -- --ignored --nocapture \
-	  > target/long-power.log 2>&1 || status=1; \
-	$(CARGO) test --package vm --test podman > target/long-podman.log 2>&1 || status=1; \
 	scripts/fuzz 30 > target/long-fuzz.log 2>&1 || status=1; \
+	wait $$machines || status=1; \
 	cat target/long-*.log; \
 	scripts/count target/long-*.log; exit $$status
 
