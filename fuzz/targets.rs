@@ -3,15 +3,22 @@
 //!
 //! The fuzz targets call these, and so does `tests/fuzz_bounded.rs`.
 
-use std::{fmt::Display, io::Write, sync::Arc};
+use std::{
+    fmt::Display,
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use boundstore::{
-    bound::{UnitKind, asked_image, kube_images, parse_list, parse_unit, words},
-    deployment::host::parse_staged,
+    bound::{Lock, UnitKind, asked_image, kube_images, parse_list, parse_unit, words},
+    config::Config,
+    deployment::host::{BootcStatus, parse_staged},
     document,
     import::tar::squash_tar_layers,
-    name::ImageName,
-    source::SourceRef,
+    name::{Algorithm, ImageName},
+    repo::{ImageStream, SetRecord, read_back},
+    source::{DockerArchive, Layout, SourceRef, Wanted, judge_native},
     squash::{
         EntryName,
         tree::{Device, Directory, InodeContent, Metadata, Node},
@@ -19,7 +26,9 @@ use boundstore::{
     store_tree::{
         parse_images_json, parse_layers_json,
         tar_split::{TarSplitItem, TarSplitReader},
+        validate_tree,
     },
+    sys::parse_mount_table,
 };
 use serde_json::Value;
 
@@ -41,6 +50,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("tar_split", tar_split),
     ("store_json", store_json),
     ("staged", staged),
+    ("lock", lock),
+    ("host_config", host_config),
+    ("policy", policy),
+    ("archive", archive),
+    ("record", record),
+    ("set_image", set_image),
+    ("mount_table", mount_table),
+    ("bootc_status", bootc_status),
 ];
 
 /// Quadlet units.
@@ -290,4 +307,121 @@ pub fn tar_split(bytes: &[u8]) {
 pub fn store_json(bytes: &[u8]) {
     let _ = parse_images_json(bytes);
     let _ = parse_layers_json(bytes);
+}
+
+/// Lock files: what is read is written as the same lock.
+pub fn lock(bytes: &[u8]) {
+    if let Ok(lock) = Lock::parse(bytes) {
+        assert_eq!(
+            Lock::parse(lock.to_json().as_bytes()).ok().as_ref(),
+            Some(&lock)
+        );
+        for image in &lock.images {
+            assert_eq!(lock.image(&image.name), Some(image));
+        }
+    }
+}
+
+/// `config.toml`, alone and over another one.
+pub fn host_config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let own = || (PathBuf::from("own"), text.to_owned());
+    let below = (
+        PathBuf::from("below"),
+        "[sync]\nkeep-layers = \"none\"\n".to_owned(),
+    );
+    let alone = Config::parse(&[own()]);
+    assert_eq!(alone.is_ok(), Config::parse(&[below, own()]).is_ok());
+}
+
+/// A file of these bytes, for what reads no others.
+fn as_file<R>(bytes: &[u8], read: impl FnOnce(&Path) -> R) -> R {
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().expect("a folder");
+    }
+    FOLDER.with(|folder| {
+        let path = folder.path().join("file");
+        std::fs::write(&path, bytes).expect("a file");
+        read(&path)
+    })
+}
+
+/// policy.json, asked of an image that nothing pins.
+pub fn policy(bytes: &[u8]) {
+    let name: ImageName = "quay.io/a/b:1".parse().expect("a name");
+    as_file(bytes, |path| {
+        if judge_native(&name, None, &[path.to_owned()]).is_ok() {
+            assert!(
+                bytes
+                    .windows(22)
+                    .any(|part| part == b"insecureAcceptAnything")
+            );
+        }
+    });
+}
+
+/// Archives of both kinds, plain or packed.
+pub fn archive(bytes: &[u8]) {
+    let name: ImageName = "quay.io/a/b:1".parse().expect("a name");
+    let wanted = Wanted::new(name);
+    let spool = std::env::temp_dir();
+    as_file(bytes, |path| {
+        if let Ok(archive) = DockerArchive::open(path, None, &spool)
+            && let Ok(image) = archive.resolve(&wanted)
+        {
+            for layer in 0..image.layers.len() {
+                let _ = archive.open_layer(&image, layer);
+            }
+        }
+        if let Ok(layout) = Layout::open_archive(path, None, &spool)
+            && let Ok(image) = layout.resolve(&wanted)
+        {
+            for layer in 0..image.layers.len() {
+                let _ = layout.open_layer(&image, layer);
+            }
+        }
+    });
+}
+
+/// What pins and image streams say of a set: what is read is written the same.
+pub fn record(bytes: &[u8]) {
+    if let Ok(set) = serde_json::from_slice::<SetRecord>(bytes) {
+        let again = serde_json::to_vec(&set).expect("it was JSON");
+        assert_eq!(serde_json::from_slice::<SetRecord>(&again).ok(), Some(set));
+    }
+    if let Ok(image) = serde_json::from_slice::<ImageStream>(bytes) {
+        let again = serde_json::to_vec(&image).expect("it was JSON");
+        assert_eq!(
+            serde_json::from_slice::<ImageStream>(&again).ok(),
+            Some(image)
+        );
+    }
+}
+
+/// Set images, as `verify` reads them back. The first byte says which algorithm.
+pub fn set_image(bytes: &[u8]) {
+    let Some((first, image)) = bytes.split_first() else {
+        return;
+    };
+    let algorithm = match first % 2 {
+        0 => Algorithm::Sha512,
+        _ => Algorithm::Sha256,
+    };
+    if let Ok(tree) = read_back(algorithm, image) {
+        let _ = validate_tree(&tree);
+    }
+}
+
+/// `/proc/self/mountinfo`: whoever mounts names the source.
+pub fn mount_table(bytes: &[u8]) {
+    let _ = parse_mount_table(bytes);
+}
+
+/// `bootc status --json`.
+pub fn bootc_status(bytes: &[u8]) {
+    if let Ok(status) = BootcStatus::parse(bytes) {
+        let _ = status.differences(&[]);
+    }
 }
