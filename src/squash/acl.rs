@@ -20,9 +20,16 @@ fn entries(value: &[u8]) -> Option<impl Iterator<Item = (u16, u32)>> {
     rest.is_empty().then(|| {
         entries.iter().map(|entry| {
             let tag = u16::from_le_bytes([entry[0], entry[1]]);
-            (tag, u32::from(u16::from_le_bytes([entry[2], entry[3]]) & 7))
+            (tag, u32::from(u16::from_le_bytes([entry[2], entry[3]])))
         })
     })
+}
+
+/// Whether a value is built as a list, whatever it grants; nothing is an empty
+/// one.
+pub(super) fn is_list(value: &[u8]) -> bool {
+    let known = |(tag, bits): (u16, u32)| bits <= 7 && tag.is_power_of_two() && tag <= OTHER;
+    value.is_empty() || entries(value).is_some_and(|mut all| all.all(known))
 }
 
 /// Gives the file the permission bits of its access list, and drops a list

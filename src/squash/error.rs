@@ -66,6 +66,9 @@ pub enum EntryFault {
     /// An extended attribute that no file of a set image can carry.
     #[error("the extended attribute {0:?} has a name over 255 bytes or a value over 65535")]
     XattrTooLarge(String),
+    /// Capabilities or an access list that are none.
+    #[error("the extended attribute {0:?} has a value that Linux takes on no file")]
+    XattrMalformed(String),
     /// More extended attributes than one inode of a set image can carry.
     #[error(
         "its {count} extended attributes have {bytes} bytes: an inode takes {MAX_XATTRS} \

@@ -1,7 +1,7 @@
 //! What no squashed tree carries on: dropped, and counted.
 
 use super::{
-    EntryKind,
+    EntryKind, acl,
     error::EntryFault,
     tree::{Device, Metadata},
 };
@@ -66,6 +66,9 @@ pub(super) fn sanitize(
             fault = Some(EntryFault::XattrTooLarge(
                 String::from_utf8_lossy(&name[..name.len().min(255)]).into_owned(),
             ));
+        } else if !well_formed(name, value) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            fault = Some(EntryFault::XattrMalformed(name));
         } else {
             return true;
         }
@@ -102,6 +105,28 @@ fn settable(name: &[u8], kind: &EntryKind) -> bool {
         b"system.posix_acl_default" => directory,
         _ if suffix(b"user.") => plain,
         _ => suffix(b"trusted.") || suffix(b"security."),
+    }
+}
+
+/// Whether setxattr(2) takes the value; podman refuses an image where it does
+/// not. What is broken in a set image would fail at each use of the file.
+fn well_formed(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"security.capability" => is_capability(value),
+        b"system.posix_acl_access" | b"system.posix_acl_default" => acl::is_list(value),
+        _ => true,
+    }
+}
+
+/// The two forms of today's kernels, with the user namespace's root or without
+/// (`validheader`, security/commoncap.c). The lowest bit is a flag.
+fn is_capability(value: &[u8]) -> bool {
+    match value {
+        [] => true,
+        [flags, 0, 0, revision, rest @ ..] => {
+            *flags <= 1 && matches!((revision, rest.len()), (2, 16) | (3, 20))
+        }
+        _ => false,
     }
 }
 

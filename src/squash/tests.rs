@@ -8,6 +8,15 @@ use super::{
 };
 use crate::name::Mtime;
 
+/// What a value must begin with for Linux to take it; tests write the rest.
+fn in_front(xattr: &str) -> &'static [u8] {
+    match xattr {
+        "security.capability" => b"\x01\0\0\x02\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        "system.posix_acl_default" => b"\x02\0\0\0\x01\0\x07\0\0\0\0",
+        _ => b"",
+    }
+}
+
 /// An entry in words: `file a =text`, `dir d 700 1:2 @5.25 user.x=1`,
 /// `link b -> a`, `sym s -> a`, `chr n 1,3`, `fifo p`. Mode 644, 0:0, @1.
 fn entry(text: &str) -> LayerEntry {
@@ -30,9 +39,8 @@ fn entry(text: &str) -> LayerEntry {
             let (sec, nsec) = (sec.parse().unwrap(), nsec.parse().unwrap());
             metadata.mtime = Mtime { sec, nsec };
         } else if let Some((name, value)) = word.split_once('=') {
-            metadata
-                .xattrs
-                .insert(name.as_bytes().into(), value.as_bytes().into());
+            let value = [in_front(name), value.as_bytes()].concat();
+            metadata.xattrs.insert(name.as_bytes().into(), value.into());
         } else if let Some((uid, gid)) = word.split_once(':') {
             (metadata.uid, metadata.gid) = (uid.parse().unwrap(), gid.parse().unwrap());
         } else if let Some((major, minor)) = word.split_once(',') {
@@ -142,11 +150,9 @@ fn details(metadata: &Metadata) -> String {
         }
     }
     for (name, value) in &metadata.xattrs {
-        text += &format!(
-            " {}={}",
-            String::from_utf8_lossy(name),
-            String::from_utf8_lossy(value)
-        );
+        let name = String::from_utf8_lossy(name);
+        let value = value.strip_prefix(in_front(&name)).unwrap();
+        text += &format!(" {name}={}", String::from_utf8_lossy(value));
     }
     text
 }
@@ -468,4 +474,51 @@ fn wide_directories_are_not_quadratic() {
         unreachable!()
     };
     assert_eq!(dir.entries.len(), 300_000);
+}
+
+#[test]
+fn attributes_that_linux_takes_on_no_file_are_refused() {
+    let version_3 = [&[1, 0, 0, 3][..], &[0; 20]].concat();
+    let good: [(&str, &[u8]); 4] = [
+        ("security.capability", b""),
+        ("security.capability", &version_3),
+        ("system.posix_acl_access", b"\x02\0\0\0"),
+        ("system.posix_acl_access", b""),
+    ];
+    let bad: [(&str, &[u8]); 8] = [
+        ("security.capability", b"xyz"),
+        ("security.capability", b"\x01\0\0\x01\0\0\0\0\0\0\0\0"),
+        ("security.capability", &version_3[..20]),
+        (
+            "security.capability",
+            &[&[3, 0, 0, 2][..], &[0; 16]].concat(),
+        ),
+        ("system.posix_acl_access", b"\x02\0\0\0xyz"),
+        ("system.posix_acl_access", b"\x01\0\0\0"),
+        ("system.posix_acl_access", b"\x02\0\0\0\x01\0\x08\0\0\0\0\0"),
+        (
+            "system.posix_acl_default",
+            b"\x02\0\0\0\x03\0\x07\0\0\0\0\0",
+        ),
+    ];
+    let squash = |(name, value): (&str, &[u8])| {
+        let mut entry = entry("dir d");
+        entry
+            .metadata
+            .xattrs
+            .insert(name.as_bytes().into(), value.into());
+        let pushed = RootfsChain::default().push([Ok::<_, Infallible>(entry)]);
+        pushed.map_err(|error| crate::error::with_causes(&error))
+    };
+    for pair in good {
+        squash(pair).unwrap();
+    }
+    for pair in bad {
+        let error = squash(pair).unwrap_err();
+        assert!(
+            error.contains("Linux takes on no file"),
+            "{pair:?}: {error}"
+        );
+        assert!(error.contains(pair.0), "{error}");
+    }
 }
