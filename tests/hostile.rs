@@ -17,8 +17,6 @@ use layout::{LayerBlob, Layout, content, sha256, tar};
 use raw_tar::RawTar;
 use serde_json::{Value, json};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
@@ -108,27 +106,7 @@ impl Attack {
     /// An image whose manifest and config are as `change` leaves them.
     fn lying(&mut self, change: impl FnOnce(&mut Value, &mut Value)) -> &Self {
         let base = LayerBlob::gzip(&tar(&[("hello", &content(1, 7000))]));
-        self.layout.blob(&base.blob);
-        let mut config = json!({
-            "created": "2024-01-01T00:00:00Z", "architecture": "amd64", "os": "linux",
-            "rootfs": { "type": "layers", "diff_ids": [base.diff_id] },
-        });
-        let mut manifest = json!({
-            "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": { "mediaType": CONFIG },
-            "layers": [{
-                "mediaType": LAYER_GZIP, "digest": sha256(&base.blob), "size": base.blob.len(),
-            }],
-        });
-        // Where `change` says nothing, the config is described as it is.
-        change(&mut manifest, &mut config);
-        let config = serde_json::to_vec(&config).unwrap();
-        let digest = self.layout.blob(&config);
-        let described = manifest["config"].as_object_mut().unwrap();
-        described.entry("digest").or_insert(digest.into());
-        described.entry("size").or_insert(config.len().into());
-        let manifest = serde_json::to_vec(&manifest).unwrap();
-        self.layout.manifest("bad", &manifest);
+        self.layout.lying("bad", &base, change);
         self
     }
 }

@@ -132,6 +132,35 @@ impl Layout {
         self.manifest(reference, &serde_json::to_vec(&manifest).unwrap())
     }
 
+    /// Adds an image of one layer, its manifest and config as `change` leaves
+    /// them. Where that says nothing, the config is described as it is.
+    pub fn lying(
+        &mut self,
+        reference: &str,
+        layer: &LayerBlob,
+        change: impl FnOnce(&mut Value, &mut Value),
+    ) -> String {
+        let mut config = json!({
+            "created": "2024-01-01T00:00:00Z", "architecture": "amd64", "os": "linux",
+            "rootfs": { "type": "layers", "diff_ids": [layer.diff_id] },
+        });
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json" },
+            "layers": [{
+                "mediaType": layer.media_type, "digest": self.blob(&layer.blob),
+                "size": layer.blob.len(),
+            }],
+        });
+        change(&mut manifest, &mut config);
+        let config = serde_json::to_vec(&config).unwrap();
+        let digest = self.blob(&config);
+        let described = manifest["config"].as_object_mut().unwrap();
+        described.entry("digest").or_insert(digest.into());
+        described.entry("size").or_insert(config.len().into());
+        self.manifest(reference, &serde_json::to_vec(&manifest).unwrap())
+    }
+
     /// Adds a manifest of any bytes under a ref name.
     pub fn manifest(&mut self, reference: &str, manifest: &[u8]) -> String {
         let digest = self.blob(manifest);

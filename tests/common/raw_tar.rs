@@ -5,11 +5,15 @@ const BLOCK: usize = 512;
 
 /// A tar so far.
 #[derive(Default)]
-pub struct RawTar(Vec<u8>);
+pub struct RawTar {
+    bytes: Vec<u8>,
+    /// Where the last header is.
+    last: usize,
+}
 
 impl RawTar {
     /// Records for the entry that comes next.
-    pub fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
+    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
         let mut payload = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
@@ -21,9 +25,33 @@ impl RawTar {
             payload.extend(*value);
             payload.push(b'\n');
         }
-        self.header("pax", b'x', payload.len() as u64, "", (0, 0));
-        self.data(&payload);
+        self.payload(b'x', "pax", &payload)
+    }
+
+    /// An entry of any type, and data.
+    pub fn payload(mut self, flag: u8, name: &str, data: &[u8]) -> Self {
+        self.header(name, flag, data.len() as u64, "", (0, 0));
+        self.data(data);
         self
+    }
+
+    /// Writes over the last header, and makes its checksum right.
+    pub fn field(mut self, at: usize, bytes: &[u8]) -> Self {
+        let block = &mut self.bytes[self.last..self.last + BLOCK];
+        block[at..at + bytes.len()].copy_from_slice(bytes);
+        sum_up(block);
+        self
+    }
+
+    /// Any bytes.
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.bytes.extend(bytes);
+        self
+    }
+
+    /// All so far, without an end.
+    pub fn unended(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// An entry without data.
@@ -49,36 +77,32 @@ impl RawTar {
     /// A file and its data.
     pub fn file(mut self, name: &str, content: &[u8]) -> Self {
         self = self.long(b'L', name);
-        self.header(name, b'0', content.len() as u64, "", (0, 0));
-        self.data(content);
-        self
+        self.payload(b'0', name, content)
     }
 
     /// All so far and a header whose data never comes.
     pub fn header_only(mut self, name: &str, flag: u8, size: u64) -> Vec<u8> {
         self.header(name, flag, size, "", (0, 0));
-        self.0
+        self.bytes
     }
 
     /// The end.
     pub fn done(mut self) -> Vec<u8> {
-        self.0.extend([0; 2 * BLOCK]);
-        self.0
+        self.bytes.extend([0; 2 * BLOCK]);
+        self.bytes
     }
 
-    fn long(mut self, flag: u8, text: &str) -> Self {
-        if text.len() > 100 {
-            let payload = format!("{text}\0");
-            self.header("long", flag, payload.len() as u64, "", (0, 0));
-            self.data(payload.as_bytes());
+    fn long(self, flag: u8, text: &str) -> Self {
+        if text.len() <= 100 {
+            return self;
         }
-        self
+        self.payload(flag, "long", format!("{text}\0").as_bytes())
     }
 
     fn data(&mut self, data: &[u8]) {
-        self.0.extend(data);
+        self.bytes.extend(data);
         let padding = (BLOCK - data.len() % BLOCK) % BLOCK;
-        self.0.extend(std::iter::repeat_n(0, padding));
+        self.bytes.extend(std::iter::repeat_n(0, padding));
     }
 
     fn header(&mut self, name: &str, flag: u8, size: u64, link: &str, device: (u64, u64)) {
@@ -98,11 +122,16 @@ impl RawTar {
         number(&mut block[329..337], device.0);
         number(&mut block[337..345], device.1);
         block[156] = flag;
-        block[148..156].fill(b' ');
-        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
-        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        self.0.extend(block);
+        sum_up(&mut block);
+        self.last = self.bytes.len();
+        self.bytes.extend(block);
     }
+}
+
+fn sum_up(block: &mut [u8]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
 /// Octal, and in base 256 where that is too short.
