@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
     }),
     ("layout-of-another-version", |s| {
         layout(s, |path| {
-            fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap()
+            fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
         })
     }),
     ("layout-marker-nonsense", |s| {
@@ -243,7 +243,7 @@ pub const CASES: &[Case] = &[
     }),
     ("saved-manifest-huge", |s| {
         saved(s, |m| {
-            m[0]["RepoTags"] = json!(vec!["localhost/x:1"; 400_000])
+            m[0]["RepoTags"] = json!(vec!["localhost/x:1"; 400_000]);
         })
     }),
     ("saved-config-climbs-out", |s| {

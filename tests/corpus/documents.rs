@@ -128,7 +128,7 @@ pub const CASES: &[Case] = &[
     ("manifest-empty-config", |s| {
         s.lying(|m, _| {
             m["config"] = json!({ "mediaType": "application/vnd.oci.empty.v1+json",
-            "digest": sha256(b"{}"), "size": 2 })
+            "digest": sha256(b"{}"), "size": 2 });
         })
     }),
     ("manifest-and-index-at-once", |s| {
