@@ -1,19 +1,19 @@
 //! Blobs on their way from a registry: files named by their digest.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::SourceError;
 use crate::{
-    error::{Doing, PathError},
+    error::{Below, Doing, PathError},
     name::{BlobDigest, Hasher},
     sys::{
-        DirLock,
+        self, DirLock,
         failpoint::{failpoint, write_all},
         open_regular,
     },
@@ -25,11 +25,17 @@ use crate::{
 /// interrupted fetch left, and is begun anew: skopeo's proxy cannot send a part
 /// of a blob, so a download resumes blob by blob and not inside one. Who has
 /// published an image removes its blobs.
+///
+/// The folder is held open: one that takes its place under its path is not
+/// looked into.
 #[derive(Debug)]
 pub struct Spool {
-    dir: PathBuf,
-    _lock: DirLock,
+    folder: DirLock,
+    path: PathBuf,
 }
+
+/// A link, where none is followed.
+const ELOOP: i32 = 40;
 
 /// A lock that was just dropped lives on in children that were forked before
 /// and have not come to their exec yet.
@@ -47,13 +53,11 @@ impl Spool {
             .mode(0o700)
             .create(dir)
             .doing("create folder", dir)?;
-        let lock = DirLock::exclusive(dir, LOCK_LIMIT)?.ok_or_else(|| SourceError::Locked {
+        let folder = DirLock::exclusive(dir, LOCK_LIMIT)?.ok_or_else(|| SourceError::Locked {
             path: dir.to_owned(),
         })?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            _lock: lock,
-        })
+        let path = dir.to_owned();
+        Ok(Self { folder, path })
     }
 
     /// The spool at `dir`, where anything was left in it and nobody uses it.
@@ -64,22 +68,27 @@ impl Spool {
 
     /// Whether a file for the blob is there, of the right size.
     pub fn holds(&self, digest: &BlobDigest, size: u64) -> bool {
-        Self::holds_at(&self.dir, digest, size)
+        let found = self.open_blob(digest).ok().flatten();
+        found.is_some_and(|file| file.metadata().is_ok_and(|file| file.len() == size))
     }
 
     /// The same of the spool at `dir`, which is not opened.
     pub fn holds_at(dir: &Path, digest: &BlobDigest, size: u64) -> bool {
-        open_regular(&path_in(dir, digest)).is_ok_and(|(_, found)| found == size)
+        open_regular(&dir.join(whole(digest))).is_ok_and(|(_, found)| found == size)
     }
 
-    /// Opens a whole blob; nothing if it is not there.
+    /// Opens a whole blob; nothing if there is no such file, or something else.
     ///
     /// # Errors
     /// The system's.
     pub fn open_blob(&self, digest: &BlobDigest) -> Result<Option<File>, PathError> {
-        match open_regular(&self.path(digest)) {
-            Ok((file, _)) => Ok(Some(file)),
+        match sys::open_file_at(&self.folder, whole(digest)).below(&self.path) {
+            Ok(file) => {
+                let is_file = file.metadata().is_ok_and(|file| file.is_file());
+                Ok(is_file.then_some(file))
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.source.raw_os_error() == Some(ELOOP) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -89,83 +98,79 @@ impl Spool {
     /// # Errors
     /// The system's.
     pub fn remove(&self, digest: &BlobDigest) -> Result<(), PathError> {
-        remove(&self.path(digest))?;
-        remove(&self.part_path(digest))
+        self.remove_file(&whole(digest))?;
+        self.remove_file(&part(digest))
     }
 
     /// Whether the blob is there and its bytes are still the right ones; if
     /// they are not, it is deleted.
     pub(super) fn recheck(&self, digest: &BlobDigest, size: u64) -> Result<bool, SourceError> {
-        let path = self.path(digest);
         let Some(mut file) = self.open_blob(digest)? else {
             return Ok(false);
         };
         let mut hasher = Hasher::default();
         let mut buffer = vec![0; 1 << 17];
         loop {
-            match file.read(&mut buffer).doing("read", &path)? {
+            match file
+                .read(&mut buffer)
+                .doing("read", self.path.join(whole(digest)))?
+            {
                 0 => break,
                 length => hasher.update(&buffer[..length]),
             }
         }
-        let whole = hasher.length() == size && hasher.finish() == *digest;
-        if !whole {
-            remove(&path)?;
+        let is_right = hasher.length() == size && hasher.finish() == *digest;
+        if !is_right {
+            self.remove_file(&whole(digest))?;
         }
-        Ok(whole)
+        Ok(is_right)
     }
 
     /// Begins to write the blob.
-    pub(super) fn begin(&self, digest: &BlobDigest, size: u64) -> Result<Part, SourceError> {
-        let path = self.part_path(digest);
+    pub(super) fn begin(&self, digest: &BlobDigest, size: u64) -> Result<Part<'_>, SourceError> {
+        let name = part(digest);
         // Never written through: what lies there may be a link.
-        remove(&path)?;
+        self.remove_file(&name)?;
+        let path = self.path.join(&name);
         failpoint!("create part").doing("create", &path)?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .doing("create", &path)?;
         Ok(Part {
-            file,
+            file: sys::create_new_at(&self.folder, &name).below(&self.path)?,
+            spool: self,
             path,
-            whole: self.path(digest),
             digest: *digest,
             size,
             hasher: Hasher::default(),
         })
     }
 
-    fn path(&self, digest: &BlobDigest) -> PathBuf {
-        path_in(&self.dir, digest)
-    }
-
-    fn part_path(&self, digest: &BlobDigest) -> PathBuf {
-        self.dir.join(format!("sha256-{}.part", digest.hex()))
+    fn remove_file(&self, name: &Path) -> Result<(), PathError> {
+        failpoint!("remove blob").doing("remove", self.path.join(name))?;
+        sys::remove_at(&self.folder, name)
+            .below(&self.path)
+            .map(drop)
     }
 }
 
-fn remove(path: &Path) -> Result<(), PathError> {
-    failpoint!("remove blob").doing("remove", path)?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).doing("remove", path),
-        _ => Ok(()),
-    }
+fn whole(digest: &BlobDigest) -> PathBuf {
+    format!("sha256-{}", digest.hex()).into()
+}
+
+fn part(digest: &BlobDigest) -> PathBuf {
+    format!("sha256-{}.part", digest.hex()).into()
 }
 
 /// A blob that is being written: hashed on the way.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct Part<'s> {
+    spool: &'s Spool,
     file: File,
     path: PathBuf,
-    whole: PathBuf,
     digest: BlobDigest,
     size: u64,
     hasher: Hasher,
 }
 
-impl Part {
+impl Part<'_> {
     /// Adds the next bytes; no more than the blob is said to have.
     pub(super) fn write(&mut self, bytes: &[u8], origin: &str) -> Result<(), SourceError> {
         if self.hasher.length() + bytes.len() as u64 > self.size {
@@ -187,8 +192,8 @@ impl Part {
         failpoint!("fsync part").doing("sync", &self.path)?;
         self.file.sync_data().doing("sync", &self.path)?;
         failpoint!("rename part").doing("rename", &self.path)?;
-        fs::rename(&self.path, &self.whole).doing("rename", &self.path)?;
-        Ok(())
+        let (from, to) = (part(&self.digest), whole(&self.digest));
+        Ok(sys::rename_at(&self.spool.folder, &from, &to).below(&self.spool.path)?)
     }
 
     fn mismatch(&self, found: String, origin: &str) -> SourceError {
@@ -199,8 +204,4 @@ impl Part {
             found,
         }
     }
-}
-
-fn path_in(dir: &Path, digest: &BlobDigest) -> PathBuf {
-    dir.join(format!("sha256-{}", digest.hex()))
 }

@@ -318,6 +318,16 @@ pub fn create_file_at(dir: impl AsFd, path: &Path) -> Result<(), PathError> {
     write_file_at(dir, path, b"")
 }
 
+/// Creates a file below `dir` for writing, mode 0600 where the umask says no more.
+///
+/// # Errors
+/// Whatever `openat(2)` says; `EEXIST` for whatever is there, also a link.
+pub fn create_new_at(dir: impl AsFd, path: &Path) -> Result<File, PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = fs::openat(dir, path, flags, Mode::from_raw_mode(0o600)).doing("create", path)?;
+    Ok(File::from(fd))
+}
+
 /// Creates a file below `dir` with these bytes, mode 0644 whatever the umask.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     thread::sleep,
     time::{Duration, Instant},
@@ -17,9 +17,17 @@ use rustix::{
 use super::open_dir;
 use crate::error::{Doing, PathError};
 
-/// A flock(2) on a folder, held until dropped.
+/// A flock(2) on a folder, held until dropped, and the folder itself: what is
+/// done relative to it happens in the one that is locked, whatever its path
+/// leads to by then.
 #[derive(Debug)]
-pub struct DirLock(#[expect(dead_code, reason = "open means locked")] OwnedFd);
+pub struct DirLock(OwnedFd);
+
+impl AsFd for DirLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl DirLock {
     /// Takes the lock for this process alone, waiting no longer than `limit`;
