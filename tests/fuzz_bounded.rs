@@ -459,6 +459,22 @@ fn layer_seeds() -> Vec<Vec<u8>> {
     cuts.map(behind).to_vec()
 }
 
+/// What libFuzzer found to reach all code that it has reached.
+#[test]
+fn the_corpus_panics_nothing() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, target) in TARGETS {
+        let inputs = std::fs::read_dir(corpus.join(name)).unwrap();
+        let mut run = 0;
+        for input in inputs {
+            let bytes = std::fs::read(input.unwrap().path()).unwrap();
+            call(name, run, *target, &bytes);
+            run += 1;
+        }
+        assert!(run > 0, "{name} has no corpus");
+    }
+}
+
 #[test]
 fn no_target_panics() {
     for (name, _) in TARGETS {
