@@ -77,8 +77,7 @@ impl Build {
         .unwrap();
         let app = Image::read(&fixtures().join("app-small"), "v1");
         let to = format!("oci:{}:{NAME}", build.images().display());
-        let mut copy = Command::new("skopeo");
-        text(copy.args(["copy", "--quiet", "--preserve-digests", &app.source(), &to]));
+        app.copy_to(&to);
         build
     }
 

@@ -45,13 +45,7 @@ fn an_installer_brings_the_set_without_network_or_programs() {
     let medium = scratch.join("medium");
     let app = Image::read(&fixtures().join("app-small"), "v1");
     let to = format!("oci:{}:localhost/app:1", medium.display());
-    text(Command::new("skopeo").args([
-        "copy",
-        "--quiet",
-        "--preserve-digests",
-        &app.source(),
-        &to,
-    ]));
+    app.copy_to(&to);
     let policy = scratch.join("policy.json");
     fs::write(
         &policy,
@@ -107,13 +101,7 @@ fn a_store_of_podmans_is_taken_over() {
     let (graph, run) = (scratch.dir("graph"), scratch.dir("run"));
     let storage = format!("[overlay@{}+{}]", graph.display(), run.display());
     let to = format!("containers-storage:{storage}{name}");
-    text(Command::new("skopeo").args([
-        "copy",
-        "--quiet",
-        "--preserve-digests",
-        &app.source(),
-        &to,
-    ]));
+    app.copy_to(&to);
     let host = Boundstore::new(&scratch, "repo");
     let taken = host.json(&format!(
         "{} --from containers-storage:{storage}",

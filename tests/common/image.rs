@@ -5,10 +5,13 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use super::text;
 
 /// One image of an OCI layout.
 #[derive(Debug, Clone)]
@@ -69,6 +72,18 @@ impl Image {
     /// Its skopeo name.
     pub fn source(&self) -> String {
         format!("oci:{}:{}", self.layout.display(), self.tag)
+    }
+
+    /// Copies it with skopeo, bytes preserved, to another transport name.
+    pub fn copy_to(&self, to: &str) {
+        let mut copy = Command::new("skopeo");
+        copy.args([
+            "copy",
+            "--quiet",
+            "--preserve-digests",
+            "--dest-tls-verify=false",
+        ]);
+        text(copy.args([&self.source(), to]));
     }
 
     /// The entries of the top layer's tar: name, and whether it is a directory.

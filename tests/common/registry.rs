@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Scratch, image::Image, text};
+use super::{Scratch, image::Image};
 
 /// A running docker-registry, stopped when dropped.
 #[derive(Debug)]
@@ -68,17 +68,7 @@ impl Registry {
 
     /// Copies an image into it, bytes preserved, as `name`.
     pub fn put(&self, image: &Image, name: &str) {
-        let to = format!("docker://{}/{name}", self.address);
-        text(
-            Command::new("skopeo")
-                .args([
-                    "copy",
-                    "--quiet",
-                    "--preserve-digests",
-                    "--dest-tls-verify=false",
-                ])
-                .args([image.source(), to]),
-        );
+        image.copy_to(&format!("docker://{}/{name}", self.address));
     }
 
     /// The digests of the blobs that were fetched since `mark`.
