@@ -39,7 +39,7 @@ pub fn run() -> Result<()> {
     std::fs::create_dir_all("/store")?;
     marks.set("keep=none,v1 app=none")?;
     disk.sync("keep", "v1")?;
-    marks.set("keep=v1 app=none")?;
+    marks.set("keep=v1,none app=none")?;
     disk.ok("remove --deployment keep")?;
     marks.set("keep=none app=none")?;
     disk.ok("gc")?;
