@@ -1,5 +1,14 @@
-//! Where a store tree goes: today a set image in a composefs repository.
+//! Where a store tree goes: a set image in a composefs repository, a plain
+//! directory, or a layer of an OCI image.
 
+mod directory;
+mod error;
+mod layer_tar;
+mod links;
 mod set_image;
 
+pub use directory::{StagedDirectory, Written, stage_directory};
+pub use error::SinkError;
+pub use layer_tar::{LayerTar, StagedLayerTar, StagedLayers, stage_layer_tar, stage_layers};
+pub use links::HardLinks;
 pub use set_image::{FORMAT, PublishedSet, StagedSet, stage};

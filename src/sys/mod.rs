@@ -1,5 +1,6 @@
 //! System calls: the only folder that names rustix and the only one with `unsafe`.
 
+mod attributes;
 pub mod failpoint;
 mod fault;
 mod file;
@@ -13,6 +14,10 @@ mod open;
 mod process;
 mod regular;
 
+pub use attributes::{
+    Attributes, Special, create_dir_in, create_special, link_in, open_deep, open_parent,
+    remove_default_acl, set_attributes,
+};
 pub use fault::{Fault, fault_of, room};
 pub use file::{
     Symlink, create_dir_all_at, create_file_at, create_new_at, create_private_dir, current_dir,

@@ -1,0 +1,276 @@
+//! A plain directory: the whole store tree as files.
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    SinkError,
+    links::{HardLinks, Links},
+};
+use crate::{
+    error::{Doing, PathError},
+    name::ObjectId,
+    repo::{RepoError, RepoView},
+    squash::tree::{Directory, FileContent, Inode, InodeContent, Metadata, Node},
+    store_tree::ValidStoreTree,
+    sys::{self, Attributes, Special},
+};
+
+/// The only files of a store without images: what `make install` makes, for
+/// podman before there is any set.
+const EMPTY_STORE: [&str; 10] = [
+    "overlay",
+    "overlay/l",
+    "overlay-images",
+    "overlay-images/images.lock",
+    "overlay-layers",
+    "overlay-layers/layers.lock",
+    "vfs-images",
+    "vfs-images/images.lock",
+    "vfs-layers",
+    "vfs-layers/layers.lock",
+];
+
+/// A whole store tree on disk, beside the place that it is meant for.
+///
+/// Dropping it removes it.
+#[must_use = "a staged directory vanishes unless it is published"]
+#[derive(Debug)]
+pub struct StagedDirectory {
+    work: TempDir,
+    place: PathBuf,
+    written: Written,
+}
+
+/// What it took to write a store tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Bytes of all files, each hard link counted once.
+    pub bytes: u64,
+    /// How many of them were written before, for another file: what
+    /// [`HardLinks::AcrossRootfs`] saves is most of it.
+    pub repeated_bytes: u64,
+}
+
+/// Writes a store tree beside `place`, which must not be there, or be a store
+/// without images. Owners, modes, times and extended attributes are those of the
+/// tree, whatever the umask. The content of a file that is written more than
+/// once takes its room once where the filesystem can share it (btrfs, xfs).
+///
+/// # Errors
+/// [`SinkError`]; nothing is left then.
+pub fn stage_directory(
+    view: &RepoView,
+    tree: &ValidStoreTree,
+    place: &Path,
+    links: HardLinks,
+) -> Result<StagedDirectory, SinkError> {
+    let place = std::path::absolute(place).doing("find", place)?;
+    for found in what_is_at(&place)? {
+        if !EMPTY_STORE.iter().any(|known| found == Path::new(known)) {
+            return Err(SinkError::Occupied {
+                found: found.display().to_string(),
+                path: place,
+            });
+        }
+    }
+    let parent = place.parent().unwrap_or(Path::new("/"));
+    sys::create_dir_all_at(sys::current_dir(), parent)?;
+    let work = tempfile::Builder::new()
+        .prefix(".boundstore-embed.")
+        .tempdir_in(parent)
+        .doing("create a folder in", parent)?;
+    let folder = sys::open_dir(work.path())?;
+    sys::remove_default_acl(&folder, work.path())?;
+    let top = sys::create_dir_in(&folder, Path::new("store"))?;
+    let mut writer = Writer {
+        view,
+        top: sys::open_dir(&work.path().join("store"))?,
+        place: &place,
+        path: Vec::new(),
+        links: Links::new(links),
+        copies: HashMap::new(),
+        written: Written::default(),
+    };
+    writer.fill(top, tree.tree())?;
+    let written = writer.written;
+    sys::sync_filesystem(&folder, work.path())?;
+    Ok(StagedDirectory {
+        work,
+        place,
+        written,
+    })
+}
+
+impl StagedDirectory {
+    /// Puts the store tree in its place.
+    ///
+    /// # Errors
+    /// [`SinkError`]: something has come into its place meanwhile.
+    pub fn publish(self) -> Result<Written, SinkError> {
+        let place = &self.place;
+        // In a container build the old store may lie in a layer below, whose
+        // directories overlayfs does not rename.
+        for known in EMPTY_STORE.iter().rev().chain([&""]) {
+            let path = place.join(known);
+            let removed = match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => fs::remove_dir(&path),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.doing("remove", path)?,
+            }
+        }
+        fs::rename(self.work.path().join("store"), place).doing("rename to", place)?;
+        let parent = place.parent().unwrap_or(Path::new("/"));
+        sys::fsync_dir(sys::current_dir(), parent)?;
+        Ok(self.written)
+    }
+}
+
+/// All that is at `place`, by its path below it.
+fn what_is_at(place: &Path) -> Result<Vec<PathBuf>, SinkError> {
+    let kind = match fs::symlink_metadata(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found.doing("stat", place)?.file_type(),
+    };
+    if !kind.is_dir() {
+        return Err(SinkError::Occupied {
+            path: place.to_owned(),
+            found: "something that is no directory".to_owned(),
+        });
+    }
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let path = place.join(&folder);
+        for entry in fs::read_dir(&path).doing("read", &path)? {
+            let entry = entry.doing("read", &path)?;
+            let below = folder.join(entry.file_name());
+            // What is not known needs no looking into.
+            let is_known = EMPTY_STORE.iter().any(|known| below == Path::new(known));
+            if is_known && entry.file_type().doing("stat", entry.path())?.is_dir() {
+                folders.push(below.clone());
+            }
+            found.push(below);
+        }
+    }
+    Ok(found)
+}
+
+struct Writer<'a> {
+    view: &'a RepoView,
+    top: OwnedFd,
+    // For messages: where all this will be.
+    place: &'a Path,
+    path: Vec<u8>,
+    links: Links,
+    /// Where an object's bytes have been written already.
+    copies: HashMap<ObjectId, Box<[u8]>>,
+    written: Written,
+}
+
+impl Writer<'_> {
+    /// Fills a directory and gives it its attributes: last, since what comes
+    /// into it changes its time, and a default access list would be inherited.
+    fn fill(&mut self, mut dir: OwnedFd, directory: &Directory) -> Result<OwnedFd, SinkError> {
+        let length = self.path.len();
+        for (name, node) in &directory.entries {
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name);
+            let name = Path::new(OsStr::from_bytes(name));
+            match node {
+                Node::Directory(child) => {
+                    self.links.enter(&self.path);
+                    let made = sys::create_dir_in(&dir, name);
+                    let below = self.fill(self.told(made)?, child)?;
+                    let above = sys::open_parent(&below);
+                    dir = self.told(above)?;
+                }
+                Node::Inode(inode) => self.put(&dir, name, inode)?,
+            }
+            self.path.truncate(length);
+        }
+        self.told(sys::set_attributes(&dir, attributes(&directory.metadata)))?;
+        Ok(dir)
+    }
+
+    fn put(&mut self, dir: &OwnedFd, name: &Path, inode: &Arc<Inode>) -> Result<(), SinkError> {
+        if let Some(first) = self.links.first(inode, &self.path) {
+            let first = Path::new(OsStr::from_bytes(first));
+            let linked = sys::link_in(&self.top, first, dir, name);
+            return Ok(self.told(linked)?);
+        }
+        let of = attributes(&inode.metadata);
+        let special = match &inode.content {
+            InodeContent::Regular(content) => {
+                let mut file = self.told(sys::create_new_at(dir, name))?;
+                self.write(&mut file, content)?;
+                return Ok(self.told(sys::set_attributes(&file, of))?);
+            }
+            InodeContent::Symlink(target) => Special::Symlink(target),
+            InodeContent::CharDevice(device) => Special::CharDevice(device.major, device.minor),
+            InodeContent::BlockDevice(device) => Special::BlockDevice(device.major, device.minor),
+            InodeContent::Fifo => Special::Fifo,
+        };
+        Ok(self.told(sys::create_special(dir, name, special, of))?)
+    }
+
+    fn write(&mut self, file: &mut File, content: &FileContent) -> Result<(), SinkError> {
+        self.written.bytes += content.size();
+        let (id, size) = match content {
+            FileContent::Inline(bytes) => {
+                return Ok(self.told(file.write_all(bytes).doing("write", ""))?);
+            }
+            FileContent::Object { id, size } => (id, *size),
+        };
+        // From a file of this very filesystem the kernel may share the blocks.
+        let mut from = match self.copies.get(id) {
+            Some(path) => {
+                self.written.repeated_bytes += size;
+                sys::open_deep(&self.top, Path::new(OsStr::from_bytes(path)))?
+            }
+            None => {
+                self.copies.insert(*id, self.path.as_slice().into());
+                self.view.open_object(id)?
+            }
+        };
+        let copied = self.told(io::copy(&mut from, file).doing("write", ""))?;
+        if copied == size {
+            return Ok(());
+        }
+        let found = format!("it has {copied} bytes, where {size} are expected");
+        Err(RepoError::BadObject { id: *id, found }.into())
+    }
+
+    /// Names the file that is being written.
+    fn told<T>(&self, result: Result<T, PathError>) -> Result<T, PathError> {
+        result.map_err(|error| PathError {
+            path: self.place.join(OsStr::from_bytes(&self.path)),
+            ..error
+        })
+    }
+}
+
+fn attributes(metadata: &Metadata) -> Attributes<'_> {
+    Attributes {
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        mtime: metadata.mtime,
+        xattrs: &metadata.xattrs,
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a store tree could not be written as files.
+
+use std::path::PathBuf;
+
+use crate::{error::PathError, repo::RepoError};
+
+/// Why a store tree could not be written as files. What was there is as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SinkError {
+    /// Its objects could not be read.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// A file could not be written.
+    #[error(transparent)]
+    Path(PathError),
+    /// It takes a privilege to write a file as it must be.
+    #[error("that takes root: become it, or write a layer tar, which takes none")]
+    Privilege(#[source] PathError),
+    /// Something else is in the place of the directory.
+    #[error(
+        "{} has {found}, which is no part of a store without images: \
+         remove it, or write the store elsewhere", path.display()
+    )]
+    Occupied {
+        /// The place.
+        path: PathBuf,
+        /// What is there, relative to it.
+        found: String,
+    },
+    /// A file cannot be written down in a tar.
+    #[error("no tar can hold the extended attribute {name:?} of {}", path.display())]
+    Xattr {
+        /// The file.
+        path: PathBuf,
+        /// Its attribute.
+        name: String,
+    },
+}
+
+impl From<PathError> for SinkError {
+    fn from(error: PathError) -> Self {
+        const EPERM: i32 = 1;
+        const EACCES: i32 = 13;
+        match error.source.raw_os_error() {
+            Some(EPERM | EACCES) => Self::Privilege(error),
+            _ => Self::Path(error),
+        }
+    }
+}
