@@ -70,6 +70,7 @@
 extern crate self as boundstore;
 
 pub mod bound;
+pub mod bundle;
 pub mod cli;
 pub mod config;
 pub mod deployment;

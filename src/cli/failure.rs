@@ -5,10 +5,12 @@ use std::{error::Error, io, process::ExitCode};
 use super::output::tell;
 use crate::{
     bound::{ArgumentError, LockError, ScanError},
+    bundle::BundleError,
     config::ConfigError,
     deployment::{ExposeError, GcError, GuardError, PrimaryError, SyncError, host::HostError},
     error::{PathError, with_causes},
     repo::{DeploymentIdError, RepoError},
+    sink::SinkError,
     source::{Failing, SourceError},
     sys::MountError,
 };
@@ -109,6 +111,13 @@ pub(super) fn of_source(error: &SourceError) -> Exit {
     }
 }
 
+fn of_bundle(error: &BundleError) -> Exit {
+    match error {
+        BundleError::Source(source) => of_source(source),
+        _ => Exit::Failed,
+    }
+}
+
 macro_rules! table {
     ($($error:ty => $exit:expr;)*) => {
         $(impl From<$error> for Failure {
@@ -142,10 +151,13 @@ table! {
     ConfigError => |_| Exit::Failed;
     ArgumentError => |_| Exit::Usage;
     DeploymentIdError => |_| Exit::Usage;
+    BundleError => of_bundle;
+    SinkError => |_| Exit::Failed;
     SyncError => |error| match error {
         SyncError::Source { source, .. } => of_source(source),
-        SyncError::Repo(source) => of_repo(source),
+        SyncError::Repo(source) | SyncError::Sink(SinkError::Repo(source)) => of_repo(source),
         SyncError::NotLocked { .. } => Exit::Refused,
+        SyncError::Bundle(source) => of_bundle(source),
         _ => Exit::Failed,
     };
     ExposeError => |error| match error {

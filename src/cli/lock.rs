@@ -17,7 +17,6 @@ use super::{
 use crate::{
     bound::{self, Difference, LOCK_PATH, Lock, LockError},
     deployment::{SinceBoot, SyncEvent, Syncer},
-    error::Doing,
     name::{Algorithm, Platform},
     repo::Repo,
     source::{SourceRef, Sources, Wanted},
@@ -81,10 +80,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if args.check {
         return check(global, &path, &syncer, Lock::read(root.as_fd())?, &wanted);
     }
-    let spool = args.transfer.spool_dir();
-    std::fs::create_dir_all(&spool).doing("create", &spool)?;
-    let work = tempfile::Builder::new().prefix("lock.").tempdir_in(&spool);
-    let work = work.doing("create a folder in", &spool)?;
+    let work = args.transfer.work_dir("lock.")?;
     let lock = syncer.make_lock(work.path(), &wanted)?;
     let text = lock.to_json();
     let unchanged = Lock::read(root.as_fd()).ok().flatten().as_ref() == Some(&lock);

@@ -2,14 +2,15 @@
 //! knows colour. One file per verb.
 
 mod bootc;
+mod bundle;
 mod du;
+mod embed;
 mod escape;
 mod failure;
 mod gc;
 mod generator;
 mod guard;
 mod images;
-mod later;
 mod lint;
 mod lock;
 mod mount;
@@ -19,6 +20,7 @@ mod progress;
 mod remove;
 mod repair;
 mod selector;
+mod set_args;
 mod status;
 mod sync;
 mod transfer;
@@ -170,10 +172,11 @@ enum Verb {
     Lint(lint::Args),
     /// Write down which bytes the bound images are, and which set image they make
     Lock(Box<lock::Args>),
-    /// Write a set as plain directories (not in this version)
-    Embed(later::Args),
-    /// Carry a whole set as one artifact (not in this version)
-    Bundle(later::Args),
+    /// Write a set as files, for an image that holds its apps itself
+    Embed(Box<embed::Args>),
+    /// Carry a whole set as one artifact
+    #[command(subcommand)]
+    Bundle(bundle::Verb),
     /// Guard the next boot
     #[command(hide = true)]
     Guard(guard::Args),
@@ -220,8 +223,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Verify(args) => verify::run(&global, &args),
         Verb::Lint(args) => lint::run(&global, &args),
         Verb::Lock(args) => lock::run(&global, &args),
-        Verb::Embed(_) => later::run("embed"),
-        Verb::Bundle(_) => later::run("bundle"),
+        Verb::Embed(args) => embed::run(&global, &args),
+        Verb::Bundle(verb) => bundle::run(&global, &verb),
         Verb::Guard(args) => guard::run(&global, args),
         Verb::Generator(args) => generator::run(&global, &args),
     };

@@ -5,11 +5,14 @@ use std::{
     time::Duration,
 };
 
+use tempfile::TempDir;
+
 use super::failure::{Exit, Failure};
 use crate::{
     bound::{BoundImage, LockedImage},
     config::Config,
     deployment::Retry,
+    error::Doing,
     import::ImportLimits,
     name::Platform,
     source::{Access, AuthFile, SkopeoOptions, SourceOptions, Wanted},
@@ -56,6 +59,14 @@ impl Transfer {
 
     pub(super) fn spool_dir(&self) -> PathBuf {
         self.spool.clone().unwrap_or_else(default_spool)
+    }
+
+    /// A new folder in the spool, which goes with what it returns.
+    pub(super) fn work_dir(&self, prefix: &str) -> Result<TempDir, Failure> {
+        let spool = self.spool_dir();
+        std::fs::create_dir_all(&spool).doing("create", &spool)?;
+        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(&spool);
+        Ok(made.doing("create a folder in", &spool)?)
     }
 
     /// What the library is told of this host: it reads no environment itself.

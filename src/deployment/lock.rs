@@ -7,6 +7,7 @@ use crate::{
     bound::{Difference, Lock, Locked, LockedImage, LockedLayer, LockedSetImage},
     name::{Algorithm, ImageName, ObjectId, Platform},
     repo::{NewRepo, Repo},
+    sink,
     source::Wanted,
 };
 
@@ -28,9 +29,10 @@ impl Syncer<'_> {
             };
             Repo::create(&path, new, self.lock_limit)?;
             let repo = Repo::open(&path, self.lock_limit)?;
-            let rendered = self.render(&repo, &plans, spool.as_ref())?;
-            let set_image = rendered.staged.set_image();
-            rendered.staged.discard();
+            let tree = self.lay_out(&repo, &plans, spool.as_ref())?.tree;
+            let staged = sink::stage(&repo, &tree)?;
+            let set_image = staged.set_image();
+            staged.discard();
             Ok(set_image)
         };
         let set_image = LockedSetImage {

@@ -2,8 +2,10 @@
 
 mod at_once;
 mod boot;
+mod bundle;
 mod dangling;
 mod disk_usage;
+mod embed;
 mod expose;
 mod filesystem_fault;
 mod forecast;
@@ -27,6 +29,7 @@ pub use dangling::{
     dangling_condition, keep_referenced,
 };
 pub use disk_usage::{Bytes, DeploymentUsage, DiskUsage, ImageUsage, RepositoryBytes, disk_usage};
+pub use embed::Embedded;
 pub use expose::{Exchanged, ExposeError, Exposed, Mounted, Mounter, exposed_at};
 pub use forecast::{ForecastImage, ForecastLayer, Place};
 pub use gc::{

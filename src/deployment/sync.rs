@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     bound::Lock,
+    bundle::BundleError,
     error::PathError,
     import::{ImportError, ImportLimits, import_layer},
     name::{ImageName, ObjectId},
@@ -25,12 +26,12 @@ use crate::{
         DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
         StoredLayer,
     },
-    sink::{self, FORMAT, StagedSet},
+    sink::{self, FORMAT, SinkError},
     source::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
     squash::{Dropped, SquashError},
-    store_tree::{LayOutError, ValidationError, lay_out_keeping},
+    store_tree::{LayOutError, ValidStoreTree, ValidationError, lay_out_keeping},
     verify::verify,
 };
 
@@ -182,6 +183,12 @@ pub enum SyncError {
     /// The repository.
     #[error(transparent)]
     Repo(#[from] RepoError),
+    /// The store tree cannot be written as files.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The images cannot be made a bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// There is not enough room.
     #[error(
         "{} has {free} bytes free, but the layers to be imported have at least {needed}: \
@@ -251,12 +258,12 @@ pub(super) struct Plan {
     pub(super) missing: Vec<usize>,
 }
 
-/// A set that is in the repository and that nobody sees yet.
-pub(super) struct Rendered<'r> {
-    pub(super) staged: StagedSet<'r>,
-    records: Vec<SetImageRecord>,
+/// A set whose layers are in the repository, as a store tree.
+pub(super) struct LaidOut {
+    pub(super) tree: ValidStoreTree,
+    pub(super) records: Vec<SetImageRecord>,
     kept: Vec<SetImageRecord>,
-    dropped: Dropped,
+    pub(super) dropped: Dropped,
 }
 
 impl Plan {
@@ -315,15 +322,16 @@ impl Syncer<'_> {
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, self.lock_limit)?;
         self.check_space(&repo, synced.bytes_fetched)?;
-        let rendered = self.render(&repo, &plans, spool.as_ref())?;
-        self.check_lock(view, rendered.staged.set_image())?;
-        synced.dropped = rendered.dropped;
-        let Rendered {
-            staged,
+        let LaidOut {
+            tree,
             records,
             kept,
-            ..
-        } = rendered;
+            dropped,
+        } = self.lay_out(&repo, &plans, spool.as_ref())?;
+        let staged = sink::stage(&repo, &tree)?;
+        drop(tree);
+        self.check_lock(view, staged.set_image())?;
+        synced.dropped = dropped;
         let publish = || staged.publish(deployment, records, kept);
         let (published, _) = self.since_boot.keeping(&repo, deployment, publish)?;
         synced.unchanged =
@@ -333,13 +341,13 @@ impl Syncer<'_> {
         Ok(synced)
     }
 
-    /// Imports what is missing, and renders the set.
-    pub(super) fn render<'r>(
+    /// Imports what is missing, and lays the set out.
+    pub(super) fn lay_out(
         &self,
-        repo: &'r Repo,
+        repo: &Repo,
         plans: &[Plan],
         spool: Option<&Spool>,
-    ) -> Result<Rendered<'r>, SyncError> {
+    ) -> Result<LaidOut, SyncError> {
         let mut store_images = Vec::new();
         let mut records = Vec::new();
         let mut chains = Chains::default();
@@ -363,9 +371,8 @@ impl Syncer<'_> {
         let tree = lay_out_keeping(&store_images, &kept_images)?
             .validate()
             .map_err(SyncError::Invalid)?;
-        drop((store_images, kept_images));
-        Ok(Rendered {
-            staged: sink::stage(repo, &tree)?,
+        Ok(LaidOut {
+            tree,
             records,
             kept,
             dropped: chains.dropped,
@@ -373,7 +380,7 @@ impl Syncer<'_> {
     }
 
     /// Whether this is the set image that the lock says.
-    fn check_lock(&self, view: &RepoView, found: ObjectId) -> Result<(), SyncError> {
+    pub(super) fn check_lock(&self, view: &RepoView, found: ObjectId) -> Result<(), SyncError> {
         let Some(lock) = self.lock else {
             return Ok(());
         };
@@ -639,7 +646,7 @@ impl Heard {
     }
 }
 
-fn source_error(name: &ImageName, source: SourceError) -> SyncError {
+pub(super) fn source_error(name: &ImageName, source: SourceError) -> SyncError {
     SyncError::Source {
         name: name.clone(),
         source: Box::new(source),

@@ -68,6 +68,17 @@ pub struct IndexDocument {
     /// What it lists, in its order; it may list one document many times, or
     /// itself.
     pub entries: Vec<IndexEntry>,
+    /// Its own annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What any manifest refers to, an image's or an artifact's: claims.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct References {
+    /// Config and layers.
+    pub blobs: Vec<Descriptor>,
+    /// What it says something about: a signature's image.
+    pub subject: Option<Descriptor>,
 }
 
 /// One entry of an index: claims, until the document it names is read.
@@ -110,6 +121,49 @@ pub(super) fn platform(json: &Json<'_>) -> Option<Platform> {
 /// carry the fields of both.
 pub fn document_kind(bytes: &[u8]) -> Result<DocumentKind, DocumentError> {
     kind(&Json::read(bytes, &MANIFEST_OR_INDEX)?)
+}
+
+/// The media type that a manifest or index says it has, else OCI's.
+///
+/// # Errors
+/// As [`document_kind`].
+pub fn document_media_type(bytes: &[u8]) -> Result<String, DocumentError> {
+    let json = Json::read(bytes, &MANIFEST_OR_INDEX)?;
+    let said = json.get("mediaType").text();
+    Ok(match (kind(&json)?, said) {
+        (DocumentKind::Manifest, "") => media_type::OCI_MANIFEST.to_owned(),
+        (DocumentKind::Index, "") => media_type::OCI_INDEX.to_owned(),
+        (_, said) => said.to_owned(),
+    })
+}
+
+/// What a manifest refers to, whatever it is the manifest of.
+///
+/// # Errors
+/// [`DocumentError`].
+pub fn parse_references(bytes: &[u8]) -> Result<References, DocumentError> {
+    let manifest = read(bytes, DocumentKind::Manifest)?;
+    let mut blobs = Vec::new();
+    let config = manifest.get("config");
+    if !config.is_null() {
+        blobs.push(Descriptor::read(config, "the config")?);
+    }
+    for (index, layer) in manifest.get("layers").items().iter().enumerate() {
+        blobs.push(Descriptor::read(layer, &format!("layer {index}"))?);
+    }
+    let subject = manifest.get("subject");
+    let subject = match subject.is_null() {
+        true => None,
+        false => Some(Descriptor::read(subject, "the subject")?),
+    };
+    Ok(References { blobs, subject })
+}
+
+fn annotations(json: &Json<'_>) -> BTreeMap<String, String> {
+    let members = json.get("annotations").members().iter();
+    members
+        .map(|(key, value)| (key.clone(), value.text().to_owned()))
+        .collect()
 }
 
 fn kind(json: &Json<'_>) -> Result<DocumentKind, DocumentError> {
@@ -238,12 +292,7 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
 pub fn parse_index(bytes: &[u8]) -> Result<IndexDocument, DocumentError> {
     let index = read(bytes, DocumentKind::Index)?;
     let entry = |(at, entry): (usize, &Json<'_>)| {
-        let annotations: BTreeMap<String, String> = entry
-            .get("annotations")
-            .members()
-            .iter()
-            .map(|(key, value)| (key.clone(), value.text().to_owned()))
-            .collect();
+        let annotations = annotations(entry);
         let stated = entry.get("platform");
         // buildkit's attestations: an image by media type, of platform unknown.
         let unknown = ["os", "architecture"].map(|name| stated.get(name).text() == "unknown");
@@ -263,5 +312,6 @@ pub fn parse_index(bytes: &[u8]) -> Result<IndexDocument, DocumentError> {
     let entries = index.get("manifests").items().iter().enumerate();
     Ok(IndexDocument {
         entries: entries.map(entry).collect::<Result<_, DocumentError>>()?,
+        annotations: annotations(&index),
     })
 }

@@ -34,6 +34,10 @@ pub enum Compression {
 
 /// The media type of docker's manifests, v2 schema 2.
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+/// The media type of OCI's manifests.
+pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of OCI's indexes.
+pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Whether podman (containers/image, `OCI1.Inspect`, `SupportedSchema2MediaType`)
@@ -54,11 +58,10 @@ pub(super) fn layer_fits(text: &str, docker: bool) -> bool {
 
 pub(super) fn document(text: &str) -> Option<DocumentKind> {
     match text {
-        "application/vnd.oci.image.manifest.v1+json" | DOCKER_MANIFEST => {
-            Some(DocumentKind::Manifest)
+        OCI_MANIFEST | DOCKER_MANIFEST => Some(DocumentKind::Manifest),
+        OCI_INDEX | "application/vnd.docker.distribution.manifest.list.v2+json" => {
+            Some(DocumentKind::Index)
         }
-        "application/vnd.oci.image.index.v1+json"
-        | "application/vnd.docker.distribution.manifest.list.v2+json" => Some(DocumentKind::Index),
         _ => None,
     }
 }

@@ -24,8 +24,8 @@ pub use config::{ConfigDocument, parse_config};
 pub use error::DocumentError;
 pub(crate) use json::Json;
 pub use manifest::{
-    Descriptor, IndexDocument, IndexEntry, LayerBlob, ManifestDocument, document_kind, parse_index,
-    parse_manifest,
+    Descriptor, IndexDocument, IndexEntry, LayerBlob, ManifestDocument, References, document_kind,
+    document_media_type, parse_index, parse_manifest, parse_references,
 };
 pub use media_type::{Compression, DocumentKind};
 pub(crate) use rfc3339::{format_rfc3339, is_rfc3339};

@@ -1,6 +1,6 @@
 //! `oci:`: image layouts, in a folder or inside an archive.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use serde::Deserialize;
 
@@ -175,19 +175,51 @@ impl Layout {
             .collect()
     }
 
-    pub(super) fn origin(&self) -> &str {
+    /// Where it is, as text.
+    pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What its index lists, whatever that is; with a reference, what has it.
+    pub fn entries(&self) -> impl Iterator<Item = &IndexEntry> {
+        let reference = self.reference.as_deref();
+        let meant = move |entry: &&IndexEntry| {
+            reference.is_none_or(|reference| has_reference(entry, reference))
+        };
+        self.entries.iter().filter(meant)
+    }
+
+    pub(super) fn all_entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
+    /// Reads a document, and checks it against its descriptor.
+    ///
+    /// # Errors
+    /// [`SourceError`]: missing, too long, other bytes.
+    pub fn read(&self, what: &str, document: &Descriptor) -> Result<Vec<u8>, SourceError> {
+        self.document(what, document)
+    }
+
+    /// Opens a blob, whose bytes nobody has checked.
+    ///
+    /// # Errors
+    /// [`SourceError`]: it is missing.
+    pub fn open_blob(
+        &self,
+        what: &str,
+        blob: &Descriptor,
+    ) -> Result<Box<dyn Read + Send>, SourceError> {
+        let file = self.files.open(&blob_path(&blob.digest))?;
+        let file = file.ok_or_else(|| self.missing(what, blob.digest))?;
+        Ok(file.reader)
     }
 
     /// The entries that REF lets through.
     fn visible(&self) -> Vec<&IndexEntry> {
         let mut entries: Vec<_> = self.entries.iter().filter(|e| !e.is_artifact).collect();
         if let Some(reference) = &self.reference {
-            let digest = reference.strip_prefix('@').unwrap_or_default();
-            entries.retain(|entry| {
-                annotated(entry).any(|name| name == reference)
-                    || entry.document.digest.to_string() == digest
-            });
+            entries.retain(|entry| has_reference(entry, reference));
         }
         entries
     }
@@ -279,6 +311,12 @@ impl Layout {
             origin: self.origin.clone(),
         }
     }
+}
+
+/// Whether an entry is what a REF means: by name, or by `@sha256:..`.
+fn has_reference(entry: &IndexEntry, reference: &str) -> bool {
+    let digest = reference.strip_prefix('@').unwrap_or_default();
+    annotated(entry).any(|name| name == reference) || entry.document.digest.to_string() == digest
 }
 
 /// What an entry is called, however full.

@@ -5,6 +5,8 @@
 //! afterwards and are not trusted until whoever reads them has hashed them.
 
 mod archive;
+mod artifacts;
+mod carry;
 mod choose;
 mod containers_storage;
 mod credentials;
@@ -25,6 +27,8 @@ mod store_lists;
 mod tar_index;
 mod wanted;
 
+pub use artifacts::Artifact;
+pub use carry::{fetch_layout, push_layout};
 pub use containers_storage::{ContainersStorage, DEFAULT_ROOT as DEFAULT_GRAPH_ROOT};
 pub use credentials::AuthFile;
 pub use docker_archive::DockerArchive;

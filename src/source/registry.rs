@@ -1,17 +1,18 @@
 //! `docker://`: registries, through skopeo.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
-    Access, LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
+    Access, Artifact, Failing, LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
+    artifacts::in_repository,
     choose::choose,
     credentials::Credentials,
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
-    skopeo::{Session, Skopeo, SkopeoOptions},
+    skopeo::{Judge, Session, Skopeo, SkopeoOptions},
     spool::Spool,
 };
 use crate::{
@@ -236,6 +237,35 @@ impl Registry {
         }
     }
 
+    /// What the repository has that is about these documents, copied into
+    /// layouts in `work`. No policy is asked: whoever uses them judges.
+    pub(super) fn artifacts(
+        &self,
+        access: &Access,
+        subjects: &[BlobDigest],
+        work: &Path,
+    ) -> Result<Vec<Artifact>, SourceError> {
+        let skopeo = self.skopeo(access)?;
+        let runtime = runtime()?;
+        let mut ask = |reference: &str| match runtime.block_on(skopeo.raw_document(reference)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.failing() == Failing::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        let mut copy = |reference: &str, folder: &Path| {
+            let to = format!("oci:{}", folder.display());
+            runtime.block_on(skopeo.copy(reference, &to, Judge::Nobody, skopeo.options.idle))
+        };
+        let mut found = Vec::new();
+        for subject in subjects {
+            let repository = self.location.repository();
+            found.extend(in_repository(
+                repository, subject, work, &mut ask, &mut copy,
+            )?);
+        }
+        Ok(found)
+    }
+
     pub(super) fn origin(&self) -> String {
         format!("docker://{}", self.location)
     }
@@ -305,7 +335,7 @@ async fn blob_in_memory(
 }
 
 /// One thread is enough: there is one child, and one pipe to read.
-fn runtime() -> Result<Runtime, SourceError> {
+pub(super) fn runtime() -> Result<Runtime, SourceError> {
     let runtime = Builder::new_current_thread().enable_all().build();
     Ok(runtime.doing("start", "the event loop for skopeo")?)
 }

@@ -135,6 +135,57 @@ impl Skopeo<'_> {
         Ok(stdout)
     }
 
+    /// Copies what `from` names, all platforms of it, to `to`, byte for byte.
+    pub(super) async fn copy(
+        &self,
+        from: &str,
+        to: &str,
+        judge: Judge,
+        limit: Duration,
+    ) -> Result<(), SourceError> {
+        const DOING: &str = "copy";
+        let mut command = self.command();
+        if judge == Judge::Nobody {
+            command.arg("--insecure-policy");
+        }
+        command.args(["copy", "--quiet", "--all", "--preserve-digests"]);
+        for side in ["src", "dest"] {
+            if let Some(credentials) = &self.credentials {
+                command
+                    .arg(format!("--{side}-authfile"))
+                    .arg(credentials.path());
+            }
+            if !self.tls_verify {
+                command.arg(format!("--{side}-tls-verify=false"));
+            }
+        }
+        command.args([from, to]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let _leash = Leash::tie(&mut command).doing("prepare", &self.options.program)?;
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| self.not_spawned(error))?;
+        let stderr = child.stderr.take();
+        let all = async {
+            let stderr = read_at_most(stderr, 64 << 10).await?;
+            Ok::<_, io::Error>((stderr, child.wait().await?))
+        };
+        let (stderr, status) = timeout(limit, all)
+            .await
+            .map_err(|_| timed_out(DOING, from, limit))?
+            .doing("read from", &self.options.program)?;
+        if status.success() {
+            return Ok(());
+        }
+        let message = message_of(&String::from_utf8_lossy(&stderr));
+        Err(failed(DOING, from, &message, self.secrets()))
+    }
+
     /// Opens `reference` in a proxy: now skopeo has judged it by the policy.
     pub(super) async fn open(&self, reference: &str) -> Result<Session, SourceError> {
         const DOING: &str = "open";
@@ -200,6 +251,15 @@ impl Skopeo<'_> {
     fn timeout(&self, doing: &'static str, reference: &str) -> SourceError {
         timed_out(doing, reference, self.options.idle)
     }
+}
+
+/// Who judges what skopeo copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judge {
+    /// The policy of the options, or the host's.
+    Policy,
+    /// Nobody: it is data, or was judged.
+    Nobody,
 }
 
 /// An image that is open in a proxy. Dropping it kills the proxy.

@@ -1,10 +1,14 @@
 //! All sources together: what is at hand first, then an image's own.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
-    Access, ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage, SourceError,
-    SourceRef, Wanted,
+    Access, Artifact, ContainersStorage, DockerArchive, LayerData, Layout, ResolvedImage,
+    SourceError, SourceRef, Wanted,
+    artifacts::in_layout,
     policy::judge_native,
     registry::{FetchStep, Registry},
     skopeo::SkopeoOptions,
@@ -38,7 +42,7 @@ pub struct Sources {
 #[derive(Debug)]
 enum Source {
     ContainersStorage(ContainersStorage),
-    Layout(Layout),
+    Layout(Arc<Layout>),
     DockerArchive(DockerArchive),
     Registry(Registry),
 }
@@ -125,10 +129,10 @@ impl Source {
         Ok(match reference {
             SourceRef::Docker(name) => Self::registry(name, options),
             SourceRef::Oci { path, reference } => {
-                Self::Layout(Layout::open_dir(path, reference.as_deref())?)
+                Self::Layout(Layout::open_dir(path, reference.as_deref())?.into())
             }
             SourceRef::OciArchive { path, reference } => {
-                Self::Layout(Layout::open_archive(path, reference.as_deref(), spool_dir)?)
+                Self::Layout(Layout::open_archive(path, reference.as_deref(), spool_dir)?.into())
             }
             SourceRef::DockerArchive { path, reference } => {
                 Self::DockerArchive(DockerArchive::open(path, reference.as_deref(), spool_dir)?)
@@ -217,6 +221,25 @@ impl Found {
                 registry.fetch(&self.image, &self.access, layers, spool, progress)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Signatures, attestations and SBOMs of the image, and of the index it was
+    /// chosen from: those of a layout, or of a registry, which are then copied into
+    /// `work`. Nobody has judged them.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn artifacts(&self, work: &Path) -> Result<Vec<Artifact>, SourceError> {
+        let mut subjects = vec![self.image.manifest_digest.cast()];
+        subjects.extend(self.image.index.iter().map(|(digest, _)| digest.cast()));
+        match &*self.source {
+            Source::Registry(registry) => registry.artifacts(&self.access, &subjects, work),
+            Source::Layout(layout) => {
+                let found = subjects.iter().map(|subject| in_layout(layout, subject));
+                Ok(found.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+            Source::ContainersStorage(_) | Source::DockerArchive(_) => Ok(Vec::new()),
         }
     }
 

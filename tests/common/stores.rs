@@ -80,7 +80,7 @@ pub fn assert_prefixes_equal(reference: &Path, store: &Path, made_up: &Value) {
 }
 
 /// Whether this machine's podman drops xattrs with an empty value: 4.3.1 does.
-fn loses_empty_xattrs() -> bool {
+pub fn loses_empty_xattrs() -> bool {
     let version = text(Command::new("podman").arg("--version"));
     let major = version.rsplit(' ').next().and_then(|v| v.split('.').next());
     major.unwrap().parse::<u32>().unwrap() < 5

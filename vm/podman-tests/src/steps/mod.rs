@@ -3,6 +3,7 @@
 mod battery;
 mod dangling;
 mod device;
+mod embed;
 mod store;
 mod swap;
 mod tamper;
@@ -54,6 +55,18 @@ pub fn all() -> Vec<Step> {
     ];
     steps.extend(battery::steps());
     steps.extend([
+        step(
+            "embed::in_place",
+            "the store as plain directories: podman run, also --uidmap and --userns=auto",
+            false,
+            embed::in_place,
+        ),
+        step(
+            "embed::hardlinked",
+            "the same with hard links across the trees",
+            false,
+            embed::hardlinked,
+        ),
         step(
             "swap::upgrade",
             "another set in place of the first, under a podman service",

@@ -1,0 +1,217 @@
+//! Reading a bundle, and putting its images back as they were.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{BundleError, BundleIndex, BundledImage, Content, NewLayout, StagedLayout};
+use crate::{
+    document::{
+        Descriptor, DocumentKind, References, document_media_type, parse_manifest, parse_references,
+    },
+    name::BlobDigest,
+    source::{Documents, Layout, ResolvedImage},
+};
+
+/// A bundle in a layout.
+#[derive(Debug)]
+pub struct Bundle<'l> {
+    /// Where it is.
+    pub layout: &'l Layout,
+    /// The digest of its index.
+    pub digest: BlobDigest,
+    /// Its index.
+    pub index: BundleIndex,
+}
+
+/// What came of a bundle.
+#[derive(Debug)]
+pub struct Applied {
+    /// The layout with its images.
+    pub layout: StagedLayout,
+    /// Bytes of all blobs, each once.
+    pub bytes: u64,
+}
+
+impl<'l> Bundle<'l> {
+    /// The only bundle in `layout`.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn open(layout: &'l Layout) -> Result<Self, BundleError> {
+        let mut bundles = Vec::new();
+        for entry in layout.entries() {
+            if entry.kind != Some(DocumentKind::Index) {
+                continue;
+            }
+            let bytes = layout.read("the index", &entry.document)?;
+            if BundleIndex::is_one(&bytes) {
+                bundles.push(bytes);
+            }
+        }
+        bundles.dedup();
+        match bundles.as_slice() {
+            [bytes] => Ok(Self {
+                layout,
+                digest: BlobDigest::of(bytes),
+                index: BundleIndex::parse(bytes)?,
+            }),
+            found => Err(BundleError::NoBundle {
+                origin: layout.origin().to_owned(),
+                found: match found.len() {
+                    0 => "no bundle".to_owned(),
+                    many => format!("{many} bundles"),
+                },
+            }),
+        }
+    }
+
+    /// Bytes of all that it holds, each blob once, as its manifests say.
+    ///
+    /// # Errors
+    /// [`BundleError`]: a manifest that is missing or unusable.
+    pub fn bytes(&self) -> Result<u64, BundleError> {
+        let mut blobs = BTreeMap::new();
+        for member in &self.index.members {
+            let (_, references) = self.manifest(&member.document)?;
+            blobs.insert(member.document.digest, member.document.size);
+            blobs.extend(references.blobs.iter().map(|blob| (blob.digest, blob.size)));
+        }
+        Ok(blobs.values().sum())
+    }
+
+    fn manifest(&self, document: &Descriptor) -> Result<(Vec<u8>, References), BundleError> {
+        let what = format!("the manifest {}", document.digest);
+        let bytes = self.layout.read(&what, document)?;
+        let references =
+            parse_references(&bytes).map_err(|source| BundleError::Document { what, source })?;
+        Ok((bytes, references))
+    }
+}
+
+/// Writes the images of a bundle as a layout in a new folder in `parent`: each
+/// under its name, with its own manifest and index, and what is about it. All of
+/// it is hashed, and the documents of an image are held against each other.
+///
+/// # Errors
+/// [`BundleError`]; nothing is left then.
+pub fn apply(bundle: &Bundle<'_>, parent: &Path) -> Result<Applied, BundleError> {
+    let mut restorer = Restorer {
+        bundle,
+        layout: NewLayout::begin(parent, "it was damaged on the way: copy the bundle again")?,
+        originals: BTreeMap::new(),
+    };
+    restorer.read_originals()?;
+    for (document, image) in bundle.index.images() {
+        restorer.image(document, image)?;
+    }
+    for member in &bundle.index.members {
+        if let Content::Artifact { subject, tag } = &member.content {
+            restorer.artifact(&member.document, subject, tag.as_deref())?;
+        }
+    }
+    Ok(Applied {
+        bytes: bundle.bytes()?,
+        layout: restorer.layout.finish()?,
+    })
+}
+
+struct Restorer<'a> {
+    bundle: &'a Bundle<'a>,
+    layout: NewLayout,
+    originals: BTreeMap<BlobDigest, Vec<u8>>,
+}
+
+impl Restorer<'_> {
+    fn read_originals(&mut self) -> Result<(), BundleError> {
+        for member in &self.bundle.index.members {
+            if member.content != Content::Originals {
+                continue;
+            }
+            let (_, references) = self.bundle.manifest(&member.document)?;
+            for document in &references.blobs {
+                let bytes = self.bundle.layout.read("an original document", document)?;
+                self.originals.insert(document.digest, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn image(&mut self, document: &Descriptor, image: &BundledImage) -> Result<(), BundleError> {
+        let name = image.name.to_string();
+        let original = |digest: BlobDigest| {
+            let bytes = self.originals.get(&digest).cloned();
+            let name = name.clone();
+            bytes.ok_or(BundleError::NoOriginal { name, digest })
+        };
+        let (carried, _) = self.bundle.manifest(document)?;
+        let manifest = match image.manifest.cast() == document.digest {
+            true => carried,
+            false => original(image.manifest.cast())?,
+        };
+        let indexes = match image.top == image.manifest.cast() {
+            true => Vec::new(),
+            false => vec![original(image.top)?],
+        };
+        let unusable = |source| BundleError::Document {
+            what: format!("the manifest of {name}"),
+            source,
+        };
+        let parsed = parse_manifest(&manifest).map_err(unusable)?;
+        let what = format!("the config of {name}");
+        let config = self.bundle.layout.read(&what, &parsed.config)?;
+        let documents = Documents {
+            name: image.name.clone(),
+            indexes: indexes.clone(),
+            manifest: manifest.clone(),
+            config: config.clone(),
+            verdict: String::new(),
+        };
+        ResolvedImage::new(documents, &image.platform, None).map_err(|source| {
+            BundleError::Image {
+                name: name.clone(),
+                source: Box::new(source),
+            }
+        })?;
+        self.layout.document(&config)?;
+        for (index, layer) in parsed.layers.iter().enumerate() {
+            let blob = Descriptor {
+                digest: layer.digest,
+                size: layer.size,
+            };
+            self.blob(&format!("layer {index} of {name}"), &blob)?;
+        }
+        self.layout.document(&manifest)?;
+        let top = indexes.first().unwrap_or(&manifest);
+        let media_type = document_media_type(top).map_err(unusable)?;
+        let top = self.layout.document(top)?;
+        self.layout.list(&top, &media_type, Some(&name));
+        Ok(())
+    }
+
+    fn artifact(
+        &mut self,
+        document: &Descriptor,
+        subject: &BlobDigest,
+        tag: Option<&str>,
+    ) -> Result<(), BundleError> {
+        let (bytes, references) = self.bundle.manifest(document)?;
+        let what = format!("an artifact of {subject}");
+        for blob in &references.blobs {
+            self.blob(&what, blob)?;
+        }
+        let unusable = |source| BundleError::Document {
+            what: what.clone(),
+            source,
+        };
+        let media_type = document_media_type(&bytes).map_err(unusable)?;
+        let document = self.layout.document(&bytes)?;
+        self.layout.list(&document, &media_type, tag);
+        Ok(())
+    }
+
+    fn blob(&mut self, what: &str, blob: &Descriptor) -> Result<(), BundleError> {
+        let from = self.bundle.layout;
+        let origin = from.origin();
+        self.layout
+            .blob(blob, what, origin, || Ok(from.open_blob(what, blob)?))
+    }
+}

@@ -1,0 +1,67 @@
+//! A set as files, without a host: for images that hold their apps themselves.
+
+use std::path::Path;
+
+use super::{SyncError, Syncer, sync::LaidOut};
+use crate::{
+    name::Algorithm,
+    repo::{NewRepo, Repo, RepoView, SetImageRecord},
+    sink::{self, SinkError},
+    source::Wanted,
+    squash::Dropped,
+    store_tree::ValidStoreTree,
+};
+
+/// A set that was laid out and handed on.
+#[derive(Debug)]
+pub struct Embedded<T> {
+    /// What came of handing it on.
+    pub result: T,
+    /// Its images, by name.
+    pub images: Vec<SetImageRecord>,
+    /// What squashing left out of the trees on purpose.
+    pub dropped: Dropped,
+}
+
+impl Syncer<'_> {
+    /// Resolves and fetches the images, lays their set out, and hands it to
+    /// `write`, with the repository that has its objects: a new one below
+    /// `work`. [`Syncer::repo`] is not touched.
+    ///
+    /// # Errors
+    /// See [`SyncError`]; whatever `write` says.
+    pub fn embed<T>(
+        &self,
+        work: &Path,
+        wanted: &[Wanted],
+        write: impl FnOnce(&RepoView, &ValidStoreTree) -> Result<T, SinkError>,
+    ) -> Result<Embedded<T>, SyncError> {
+        let plans = self.plan(None, wanted)?;
+        let spool = self.fetch(&plans)?;
+        let path = work.join("repository");
+        let new = NewRepo {
+            algorithm: Algorithm::Sha512,
+            insecure: true,
+        };
+        Repo::create(&path, new, self.lock_limit)?;
+        let repo = Repo::open(&path, self.lock_limit)?;
+        let LaidOut {
+            tree,
+            records,
+            dropped,
+            ..
+        } = self.lay_out(&repo, &plans, spool.as_ref())?;
+        if self.lock.is_some() {
+            let staged = sink::stage(&repo, &tree)?;
+            self.check_lock(repo.view(), staged.set_image())?;
+            staged.discard();
+        }
+        let result = write(repo.view(), &tree)?;
+        self.release(&plans, spool);
+        Ok(Embedded {
+            result,
+            images: records,
+            dropped,
+        })
+    }
+}
