@@ -8,6 +8,7 @@ mod common;
 
 use std::{
     fs,
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -97,10 +98,9 @@ impl Build {
 
     /// Builds `host:TAG`, whose last steps are `steps`.
     fn build(&self, tag: &str, steps: &str) -> (Command, Output) {
-        let file = self.scratch.join(format!("Containerfile.{tag}"));
-        fs::write(
-            &file,
-            format!(
+        self.build_of(
+            tag,
+            &format!(
                 "FROM scratch\n\
                  ADD root.tar /\n\
                  COPY installed /\n\
@@ -112,7 +112,16 @@ impl Build {
                  {steps}"
             ),
         )
-        .unwrap();
+    }
+
+    /// Builds `host:TAG` of a whole Containerfile.
+    fn build_of(&self, tag: &str, containerfile: &str) -> (Command, Output) {
+        self.build_with(&[], tag, containerfile)
+    }
+
+    fn build_with(&self, options: &[&str], tag: &str, containerfile: &str) -> (Command, Output) {
+        let file = self.scratch.join(format!("Containerfile.{tag}"));
+        fs::write(&file, containerfile).unwrap();
         let mut buildah = self.buildah();
         buildah.args([
             "build",
@@ -122,6 +131,7 @@ impl Build {
             "host",
             "--layers=false",
         ]);
+        buildah.args(options);
         buildah
             .arg("--volume")
             .arg(format!("{}:/images:ro", self.images().display()));
@@ -132,6 +142,88 @@ impl Build {
             .arg(self.scratch.join("context"));
         let output = output(&mut buildah);
         (buildah, output)
+    }
+}
+
+/// The layers of apps in a host image: the store that `make install` made lies in
+/// a layer below, and gives way.
+#[test]
+fn embedded_in_a_build_podman_runs_it_from_the_built_root() {
+    if !ready(&[battery::TOOLS, &["buildah", "make", "ldd", "setpriv"]].concat()) {
+        return;
+    }
+    let build = Build::new();
+    let options = "--from oci:/images --policy /tmp/accept.json --spool /tmp/spool";
+    let (command, locked) = build.build("locked", &format!("RUN boundstore lock {options}\n"));
+    assert!(locked.status.success(), "{}", describe(&command, &locked));
+    let containerfile = format!(
+        "FROM localhost/host:locked\n\
+         RUN boundstore embed --hardlink --output /usr/lib/containers/storage {options}\n\
+         RUN boundstore embed --tar /tmp/store.tar {options} && sha256sum /tmp/store.tar\n"
+    );
+    // The image has devices, which a build cannot make just so.
+    let (command, refused) = build.build_of("refused", &containerfile);
+    let said = describe(&command, &refused);
+    assert!(!refused.status.success(), "{said}");
+    for words in ["--cap-add CAP_MKNOD", "layer tar", "diff/dev/"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let mknod = ["--cap-add", "CAP_MKNOD"];
+    let (command, built) = build.build_with(&mknod, "embedded", &containerfile);
+    let said = describe(&command, &built);
+    assert!(built.status.success(), "{said}");
+    let of_build = said
+        .lines()
+        .find_map(|line| line.strip_suffix("  /tmp/store.tar"))
+        .unwrap_or_else(|| panic!("{said}"));
+
+    // As a user with no privilege, of this machine: the same layer.
+    let user = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
+    let at = |name: &str| user.path().join(name);
+    fs::copy(env!("CARGO_BIN_EXE_boundstore"), at("boundstore")).unwrap();
+    text(
+        Command::new("cp")
+            .arg("-r")
+            .arg(build.images())
+            .arg(at("images")),
+    );
+    text(Command::new("chmod").args(["-R", "a+rX"]).arg(user.path()));
+    let uid = 54_321;
+    chown(user.path(), Some(uid), Some(uid)).unwrap();
+    let accept = build.scratch.join("context/accept.json");
+    fs::copy(accept, at("accept.json")).unwrap();
+    let mut embed = Command::new("setpriv");
+    embed
+        .args([format!("--reuid={uid}"), format!("--regid={uid}")])
+        .arg("--clear-groups")
+        .arg(at("boundstore"))
+        .args(["embed", "--tar", "store.tar", "--spool", "spool"])
+        .args(["--policy", "accept.json", "--image"])
+        .arg(format!("{NAME}=oci:images:{NAME}"))
+        .env("HOME", user.path())
+        .current_dir(user.path());
+    text(&mut embed);
+    let of_user = text(Command::new("sha256sum").arg(at("store.tar")));
+    assert_eq!(of_user.split_whitespace().next(), Some(of_build));
+
+    let mut from = build.buildah();
+    let container = text(from.args(["from", "--pull-never", "localhost/host:embedded"]));
+    let mut mounted = build.buildah();
+    let root = text(mounted.args(["mount", container.trim()]));
+    let store = Path::new(root.trim()).join("usr/lib/containers/storage");
+    // The built root is an overlay, and a container takes a second: on a host it
+    // would be on its disk.
+    let disk = build.scratch.join("disk");
+    text(Command::new("cp").arg("-a").args([&store, &disk]));
+    let podman = Podman::new(build.scratch.join("podman"), Some(&disk));
+    assert_eq!(podman.images(), [(NAME.to_owned(), true)]);
+    let mapped = "--rm --uidmap 0:100000:65536 --gidmap 0:100000:65536";
+    for options in ["--rm", mapped] {
+        let said = podman.run(options, NAME, "/bin/sh /app/hello");
+        assert_eq!(said, "hello from v1\n", "{options}");
+    }
+    for args in [vec!["umount", container.trim()], vec!["rm", "--all"]] {
+        text(build.buildah().args(args));
     }
 }
 

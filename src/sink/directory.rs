@@ -226,7 +226,12 @@ impl Writer<'_> {
             InodeContent::BlockDevice(device) => Special::BlockDevice(device.major, device.minor),
             InodeContent::Fifo => Special::Fifo,
         };
-        Ok(self.told(sys::create_special(dir, name, special, of))?)
+        let created = self.told(sys::create_special(dir, name, special, of));
+        let is_device = matches!(special, Special::CharDevice(..) | Special::BlockDevice(..));
+        created.map_err(|error| match SinkError::from(error) {
+            SinkError::Privilege(error) if is_device => SinkError::Device(error),
+            error => error,
+        })
     }
 
     fn write(&mut self, file: &mut File, content: &FileContent) -> Result<(), SinkError> {

@@ -17,6 +17,12 @@ pub enum SinkError {
     /// It takes a privilege to write a file as it must be.
     #[error("that takes root: become it, or write a layer tar, which takes none")]
     Privilege(#[source] PathError),
+    /// It takes a privilege to make a device, which builds of containers lack.
+    #[error(
+        "a device takes CAP_MKNOD: build with `--cap-add CAP_MKNOD`, \
+         or write a layer tar, which takes no privilege"
+    )]
+    Device(#[source] PathError),
     /// Something else is in the place of the directory.
     #[error(
         "{} has {found}, which is no part of a store without images: \
