@@ -62,6 +62,17 @@ pub struct LayerBlob {
     pub compression: Compression,
 }
 
+/// A signature as the manifest that holds it describes it: claims, all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignatureLayer {
+    /// What is signed: a blob of JSON.
+    pub payload: Descriptor,
+    /// Its media type: whoever checks the signature decides what it means.
+    pub media_type: String,
+    /// The signature itself, certificates and the like.
+    pub annotations: BTreeMap<String, String>,
+}
+
 /// An index (OCI image-spec `image-index.md`, docker's manifest list).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexDocument {
@@ -157,13 +168,6 @@ pub fn parse_references(bytes: &[u8]) -> Result<References, DocumentError> {
         false => Some(Descriptor::read(subject, "the subject")?),
     };
     Ok(References { blobs, subject })
-}
-
-fn annotations(json: &Json<'_>) -> BTreeMap<String, String> {
-    let members = json.get("annotations").members().iter();
-    members
-        .map(|(key, value)| (key.clone(), value.text().to_owned()))
-        .collect()
 }
 
 fn kind(json: &Json<'_>) -> Result<DocumentKind, DocumentError> {
@@ -283,6 +287,35 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<ManifestDocument, DocumentError> {
             .map(layer)
             .collect::<Result<_, DocumentError>>()?,
     })
+}
+
+/// Parses the manifest that cosign keeps signatures in: each layer is one.
+///
+/// # Errors
+/// [`DocumentError`].
+pub fn parse_signatures(bytes: &[u8]) -> Result<Vec<SignatureLayer>, DocumentError> {
+    let manifest = read(bytes, DocumentKind::Manifest)?;
+    let layers = manifest.get("layers").items();
+    if layers.len() > LAYER_LIMIT {
+        return Err(DocumentError::TooManyLayers {
+            found: layers.len(),
+        });
+    }
+    let layer = |(at, layer): (usize, &Json<'_>)| {
+        Ok(SignatureLayer {
+            payload: Descriptor::read(layer, &format!("layer {at}"))?,
+            media_type: layer.get("mediaType").text().to_owned(),
+            annotations: annotations(layer),
+        })
+    };
+    layers.iter().enumerate().map(layer).collect()
+}
+
+fn annotations(json: &Json<'_>) -> BTreeMap<String, String> {
+    let members = json.get("annotations").members().iter();
+    members
+        .map(|(key, value)| (key.clone(), value.text().to_owned()))
+        .collect()
 }
 
 /// Parses an OCI index or docker manifest list. Its entries may be anything.

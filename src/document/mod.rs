@@ -24,8 +24,9 @@ pub use config::{ConfigDocument, parse_config};
 pub use error::DocumentError;
 pub(crate) use json::Json;
 pub use manifest::{
-    Descriptor, IndexDocument, IndexEntry, LayerBlob, ManifestDocument, References, document_kind,
-    document_media_type, parse_index, parse_manifest, parse_references,
+    Descriptor, IndexDocument, IndexEntry, LayerBlob, ManifestDocument, References, SignatureLayer,
+    document_kind, document_media_type, parse_index, parse_manifest, parse_references,
+    parse_signatures,
 };
 pub use media_type::{Compression, DocumentKind};
 pub(crate) use rfc3339::{format_rfc3339, is_rfc3339};

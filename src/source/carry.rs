@@ -5,8 +5,7 @@ use std::{path::Path, time::Duration};
 use super::{
     Layout, SkopeoOptions, SourceError,
     credentials::Credentials,
-    registry::runtime,
-    skopeo::{Judge, Skopeo},
+    skopeo::{Judge, Skopeo, runtime},
 };
 use crate::name::ImageName;
 

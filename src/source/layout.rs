@@ -9,9 +9,13 @@ use super::{
     choose::choose,
     files::{Files, blob_path, read_document, verified},
     image::Documents,
+    signatures::Signature,
 };
 use crate::{
-    document::{DOCUMENT_LIMIT_BYTES, Descriptor, IndexEntry, parse_index, parse_manifest},
+    document::{
+        DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, IndexEntry, parse_index, parse_manifest,
+        parse_signatures,
+    },
     name::{BlobDigest, ImageName, ManifestDigest},
     sys::RootDir,
 };
@@ -29,6 +33,7 @@ pub struct Layout {
     origin: String,
     reference: Option<String>,
     entries: Vec<IndexEntry>,
+    signatures: Vec<IndexEntry>,
 }
 
 impl Layout {
@@ -80,11 +85,13 @@ impl Layout {
             origin: origin.clone(),
             source,
         })?;
+        let (signatures, entries) = index.entries.into_iter().partition(is_signature);
         Ok(Self {
             files,
             origin,
             reference: reference.map(str::to_owned),
-            entries: index.entries,
+            entries,
+            signatures,
         })
     }
 
@@ -175,6 +182,51 @@ impl Layout {
             .collect()
     }
 
+    /// The signatures that are kept for the document `signed`, as cosign names
+    /// them; nothing in them is believed but that their bytes are whole.
+    ///
+    /// All that is read for them is at most as long as one document: who fills
+    /// a layout with signatures costs nobody more.
+    pub(super) fn signatures(&self, signed: &BlobDigest) -> Result<Vec<Signature>, SourceError> {
+        let tag = format!("sha256-{}.sig", signed.hex());
+        let mut documents: Vec<Descriptor> = self
+            .signatures
+            .iter()
+            .filter(|entry| annotated(entry).any(|name| last_of(name) == tag))
+            .map(|entry| entry.document)
+            .collect();
+        documents.dedup();
+        let mut left = DOCUMENT_LIMIT_BYTES;
+        let mut read = |what, document: &Descriptor| {
+            let rest = left.checked_sub(document.size);
+            left = rest.ok_or_else(|| SourceError::Document {
+                what: tag.clone(),
+                origin: self.origin.clone(),
+                source: DocumentError::TooLong {
+                    found: DOCUMENT_LIMIT_BYTES.saturating_add(document.size),
+                },
+            })?;
+            self.document(what, document)
+        };
+        let mut signatures = Vec::new();
+        for document in &documents {
+            let manifest = read("signature", document)?;
+            let layers = parse_signatures(&manifest).map_err(|source| SourceError::Document {
+                what: format!("{tag} {}", document.digest),
+                origin: self.origin.clone(),
+                source,
+            })?;
+            for layer in layers {
+                signatures.push(Signature {
+                    payload: read("payload of a signature", &layer.payload)?,
+                    media_type: layer.media_type,
+                    annotations: layer.annotations,
+                });
+            }
+        }
+        Ok(signatures)
+    }
+
     /// Where it is, as text.
     pub fn origin(&self) -> &str {
         &self.origin
@@ -189,8 +241,9 @@ impl Layout {
         self.entries.iter().filter(meant)
     }
 
-    pub(super) fn all_entries(&self) -> &[IndexEntry] {
-        &self.entries
+    /// All that its index lists.
+    pub(super) fn all_entries(&self) -> impl Iterator<Item = &IndexEntry> {
+        self.entries.iter().chain(&self.signatures)
     }
 
     /// Reads a document, and checks it against its descriptor.
@@ -317,6 +370,20 @@ impl Layout {
 fn has_reference(entry: &IndexEntry, reference: &str) -> bool {
     let digest = reference.strip_prefix('@').unwrap_or_default();
     annotated(entry).any(|name| name == reference) || entry.document.digest.to_string() == digest
+}
+
+/// Called as cosign calls what holds the signatures of a document.
+fn is_signature(entry: &IndexEntry) -> bool {
+    annotated(entry).any(|name| {
+        let digits = last_of(name).strip_prefix("sha256-");
+        let digits = digits.and_then(|rest| rest.strip_suffix(".sig"));
+        digits.is_some_and(|hex| BlobDigest::from_hex(hex).is_ok())
+    })
+}
+
+/// The tag of a name that may be a tag alone.
+fn last_of(name: &str) -> &str {
+    name.rsplit(':').next().unwrap_or_default()
 }
 
 /// What an entry is called, however full.

@@ -19,6 +19,8 @@ mod layout;
 mod policy;
 mod reference;
 mod registry;
+mod signatures;
+mod signed_identity;
 mod skopeo;
 mod skopeo_words;
 mod sources;

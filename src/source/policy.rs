@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, io::ErrorKind, path::PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use super::{
+    SourceError,
+    signed_identity::{IDENTITY, fitting_identity},
+};
 use crate::{
     document::{
         DocumentError, Json,
@@ -28,18 +33,31 @@ const REQUIREMENTS: Shape = List(&Record(&[("type", Text)]));
 /// A host's policy.json (containers-policy.json(5)), as far as it is judged here.
 ///
 /// Only `insecureAcceptAnything` is understood as a yes: signatures are checked
-/// by skopeo alone, on images from a registry.
+/// by skopeo alone.
 #[derive(Debug, Clone)]
 pub struct HostPolicy {
     path: PathBuf,
     default: Vec<Requirement>,
     docker: BTreeMap<String, Vec<Requirement>>,
+    document: Value,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 struct Requirement {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(flatten)]
+    fields: serde_json::Map<String, Value>,
+}
+
+/// The signatures that a policy asks for, of one image.
+#[derive(Debug)]
+pub(super) struct SignedScope {
+    /// The policy, and the scope that decided: `X says sigstoreSigned for Y`.
+    pub(super) asks: String,
+    /// A policy.json that asks the same of any `dir:`; all else in it is the
+    /// host's, so that skopeo refuses it where it would refuse the host's.
+    pub(super) derived: Value,
 }
 
 /// Why the host's policy does not let an image in.
@@ -77,6 +95,24 @@ pub enum PolicyError {
         requirement: String,
         /// What to do.
         way_out: &'static str,
+    },
+    /// Its signature does not show what the policy asks for.
+    #[error("{asks}, but {reason}; {way_out}")]
+    Unsigned {
+        /// The policy, its scope and what it asks for.
+        asks: String,
+        /// What is wrong: skopeo's own words, where it was asked.
+        reason: String,
+        /// What to do.
+        way_out: &'static str,
+    },
+    /// Its signature cannot be read.
+    #[error("{asks}, but its signature is damaged; copy it again")]
+    Damaged {
+        /// The policy, its scope and what it asks for.
+        asks: String,
+        /// What is wrong with it.
+        source: Box<SourceError>,
     },
     /// skopeo judged, and said no.
     #[error("{message}; sign the image, or change policy.json")]
@@ -122,7 +158,9 @@ impl HostPolicy {
         };
         Json::read(bytes, &POLICY).map_err(malformed)?;
         let parsed = serde_json::from_slice(bytes);
-        let mut raw: Raw = parsed.map_err(|error| malformed(error.into()))?;
+        let document: Value = parsed.map_err(|error| malformed(error.into()))?;
+        let parsed = Raw::deserialize(&document);
+        let mut raw = parsed.map_err(|error| malformed(error.into()))?;
         let scopes = raw.transports.values().flat_map(BTreeMap::values);
         if scopes.chain([&raw.default]).any(Vec::is_empty) {
             let empty: serde_json::Error =
@@ -132,6 +170,7 @@ impl HostPolicy {
         Ok(Self {
             docker: raw.transports.remove("docker").unwrap_or_default(),
             default: raw.default,
+            document,
             path,
         })
     }
@@ -162,6 +201,45 @@ impl HostPolicy {
                 },
             }),
         }
+    }
+
+    /// What skopeo is to be asked of an image called `name`; nothing where the
+    /// policy asks for no signature of sigstore, or for something else besides.
+    ///
+    /// # Errors
+    /// [`PolicyError::Unsigned`]: it asks for an identity that only a registry has.
+    pub(super) fn signed(&self, name: &ImageName) -> Result<Option<SignedScope>, PolicyError> {
+        const SIGNED: &str = "sigstoreSigned";
+        let (scope, requirements) = self.scope(name);
+        let kinds = || requirements.iter().map(|one| one.kind.as_str());
+        if !kinds().any(|kind| kind == SIGNED)
+            || !kinds().all(|kind| [SIGNED, "insecureAcceptAnything"].contains(&kind))
+        {
+            return Ok(None);
+        }
+        let asks = format!("{} says {SIGNED} for {scope}", self.path.display());
+        let fitting = |requirement: &Requirement| {
+            let mut fields = requirement.fields.clone();
+            fields.insert("type".into(), json!(requirement.kind));
+            if requirement.kind == SIGNED {
+                let identity = fitting_identity(fields.get(IDENTITY), name)?;
+                fields.insert(IDENTITY.into(), identity);
+            }
+            Ok::<_, String>(Value::Object(fields))
+        };
+        let fitting: Result<Vec<Value>, String> = requirements.iter().map(fitting).collect();
+        let mut derived = self.document.clone();
+        match fitting {
+            Ok(requirements) => derived["transports"]["dir"] = json!({"": requirements}),
+            Err(reason) => {
+                return Err(PolicyError::Unsigned {
+                    asks,
+                    reason,
+                    way_out: "change the policy, or pin the image by @sha256: or by a lock",
+                });
+            }
+        }
+        Ok(Some(SignedScope { asks, derived }))
     }
 
     /// The most specific scope for `name`: itself, its repository, each folder
@@ -230,11 +308,16 @@ pub fn judge_native(
     locked: Option<ManifestDigest>,
     policy_paths: &[PathBuf],
 ) -> Result<String, PolicyError> {
-    if let Some(pin) = name.pinned() {
-        return Ok(format!("pinned by its name to {pin}"));
+    match pinned(name, locked) {
+        Some(verdict) => Ok(verdict),
+        None => HostPolicy::load(policy_paths)?.judge(name),
     }
-    if let Some(pin) = locked {
-        return Ok(format!("pinned by the lock to {pin}"));
-    }
-    HostPolicy::load(policy_paths)?.judge(name)
+}
+
+/// The verdict on an image that is held to a digest.
+pub(super) fn pinned(name: &ImageName, locked: Option<ManifestDigest>) -> Option<String> {
+    let by_name = name
+        .pinned()
+        .map(|pin| format!("pinned by its name to {pin}"));
+    by_name.or_else(|| locked.map(|pin| format!("pinned by the lock to {pin}")))
 }

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tokio::runtime::{Builder, Runtime};
-
 use super::{
     Access, Artifact, Failing, LayerData, LayerForm, ResolvedImage, SourceError, Wanted,
     artifacts::in_repository,
@@ -12,12 +10,11 @@ use super::{
     files::verified,
     image::Documents,
     policy::judge_for_old_skopeo,
-    skopeo::{Judge, Session, Skopeo, SkopeoOptions},
+    skopeo::{Judge, Session, Skopeo, SkopeoOptions, runtime},
     spool::Spool,
 };
 use crate::{
     document::{DOCUMENT_LIMIT_BYTES, Descriptor, DocumentError, parse_manifest},
-    error::Doing,
     name::{BlobDigest, ImageName, ManifestDigest},
 };
 
@@ -332,10 +329,4 @@ async fn blob_in_memory(
     };
     session.blob(blob, gather).await?;
     verified(bytes, blob, "config", origin)
-}
-
-/// One thread is enough: there is one child, and one pipe to read.
-pub(super) fn runtime() -> Result<Runtime, SourceError> {
-    let runtime = Builder::new_current_thread().enable_all().build();
-    Ok(runtime.doing("start", "the event loop for skopeo")?)
 }

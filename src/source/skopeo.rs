@@ -1,8 +1,9 @@
 //! Running skopeo: raw documents, and its proxy for policy and blobs.
 
 use std::{
+    ffi::OsString,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use containers_image_proxy::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
+    runtime::{Builder, Runtime},
     time::timeout,
 };
 
@@ -97,6 +99,39 @@ impl Skopeo<'_> {
             command.arg("--tls-verify=false");
         }
         command.arg(reference);
+        self.run(command, DOING, reference, self.options.idle).await
+    }
+
+    /// Has skopeo judge the image in the folder `from`, a `dir:`, by the policy
+    /// of the options: it copies nothing else. It checks manifest and signatures
+    /// alone, so layers may lie in the folder `to`, an `oci:`, by name only.
+    pub(super) async fn judge_dir(
+        &self,
+        from: &Path,
+        to: &Path,
+        reference: &str,
+    ) -> Result<(), SourceError> {
+        let named = |transport: &str, path: &Path| {
+            let mut name = OsString::from(transport);
+            name.push(path);
+            name
+        };
+        let mut command = self.command();
+        command.args(["copy", "--quiet", "--remove-signatures"]);
+        command.args([named("dir:", from), named("oci:", to)]);
+        let limit = self.options.idle;
+        let told = self.run(command, "check the signature of", reference, limit);
+        told.await.map(drop)
+    }
+
+    /// What `command` prints, bounded in length and time.
+    async fn run(
+        &self,
+        mut command: Command,
+        doing: &'static str,
+        reference: &str,
+        limit: Duration,
+    ) -> Result<Vec<u8>, SourceError> {
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -115,9 +150,9 @@ impl Skopeo<'_> {
             )?;
             Ok::<_, io::Error>((stdout, stderr, child.wait().await?))
         };
-        let (stdout, stderr, status) = timeout(self.options.idle, all)
+        let (stdout, stderr, status) = timeout(limit, all)
             .await
-            .map_err(|_| self.timeout(DOING, reference))?
+            .map_err(|_| timed_out(doing, reference, limit))?
             .doing("read from", &self.options.program)?;
         if stdout.len() as u64 > DOCUMENT_LIMIT_BYTES {
             return Err(SourceError::Document {
@@ -130,7 +165,7 @@ impl Skopeo<'_> {
         }
         if !status.success() {
             let message = message_of(&String::from_utf8_lossy(&stderr));
-            return Err(failed(DOING, reference, &message, self.secrets()));
+            return Err(failed(doing, reference, &message, self.secrets()));
         }
         Ok(stdout)
     }
@@ -160,30 +195,7 @@ impl Skopeo<'_> {
             }
         }
         command.args([from, to]);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let _leash = Leash::tie(&mut command).doing("prepare", &self.options.program)?;
-        let mut command = tokio::process::Command::from(command);
-        let mut child = command
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| self.not_spawned(error))?;
-        let stderr = child.stderr.take();
-        let all = async {
-            let stderr = read_at_most(stderr, 64 << 10).await?;
-            Ok::<_, io::Error>((stderr, child.wait().await?))
-        };
-        let (stderr, status) = timeout(limit, all)
-            .await
-            .map_err(|_| timed_out(DOING, from, limit))?
-            .doing("read from", &self.options.program)?;
-        if status.success() {
-            return Ok(());
-        }
-        let message = message_of(&String::from_utf8_lossy(&stderr));
-        Err(failed(DOING, from, &message, self.secrets()))
+        self.run(command, DOING, from, limit).await.map(drop)
     }
 
     /// Opens `reference` in a proxy: now skopeo has judged it by the policy.
@@ -330,6 +342,12 @@ impl Session {
             }
         }
     }
+}
+
+/// One thread is enough: there is one child, and one pipe to read.
+pub(super) fn runtime() -> Result<Runtime, SourceError> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    Ok(runtime.doing("start", "the event loop for skopeo")?)
 }
 
 /// Proxies before protocol 0.2.6 (skopeo 1.14) open any image and never look at

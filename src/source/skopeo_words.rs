@@ -14,7 +14,9 @@ pub(super) fn classify(message: &str) -> Failing {
                 "Source image rejected",
                 "A signature was required",
                 "Signature for identity",
+                "Signature for digest",
                 "None of the signatures were accepted",
+                "signature verification failed",
             ],
         ),
         (
@@ -215,6 +217,14 @@ mod tests {
             ),
             (
                 "A signature was required, but no signature exists",
+                Failing::Denied,
+            ),
+            (
+                "cryptographic signature verification failed: invalid signature when validating",
+                Failing::Denied,
+            ),
+            (
+                "Signature for digest sha256:00 does not match",
                 Failing::Denied,
             ),
             (

@@ -11,6 +11,7 @@ use super::{
     artifacts::in_layout,
     policy::judge_native,
     registry::{FetchStep, Registry},
+    signatures::judge_signed,
     skopeo::SkopeoOptions,
     spool::Spool,
 };
@@ -101,19 +102,18 @@ impl Sources {
         source: Arc<Source>,
     ) -> Result<Found, SourceError> {
         let origin = source.origin();
-        let image = if matches!(*source, Source::Registry(_)) {
-            image
-        } else {
-            let paths = &self.options.policy_paths;
-            let verdict = judge_native(&wanted.name, wanted.locked, paths).map_err(|source| {
-                SourceError::Denied {
-                    wanted: wanted.name.to_string(),
-                    origin: origin.clone(),
-                    source: Box::new(source),
-                }
-            })?;
-            image.with_verdict(verdict)
+        let paths = &self.options.policy_paths;
+        let judged = match &*source {
+            Source::Registry(_) => Ok(image.verdict.clone()),
+            Source::Layout(layout) => judge_signed(&image, wanted.locked, layout, &self.options)?,
+            _ => judge_native(&wanted.name, wanted.locked, paths),
         };
+        let verdict = judged.map_err(|source| SourceError::Denied {
+            wanted: wanted.name.to_string(),
+            origin: origin.clone(),
+            source: Box::new(source),
+        })?;
+        let image = image.with_verdict(verdict);
         Ok(Found {
             image,
             origin,
