@@ -107,7 +107,9 @@ pub enum PolicyError {
         way_out: &'static str,
     },
     /// Its signature cannot be read.
-    #[error("{asks}, but its signature is damaged; copy it again")]
+    #[error(
+        "{asks}, but its signature is damaged; copy it again, or pin the image by @sha256: or by a lock"
+    )]
     Damaged {
         /// The policy, its scope and what it asks for.
         asks: String,
