@@ -469,6 +469,7 @@ fn a_skopeo_without_sigstore_accepts_nothing() {
         return;
     };
     let layout = bench.sign("localhost/one:1", ONE, "signed");
+    let app = bench.sign("localhost/app:1", APP, "app");
     bench.skopeo = text(Command::new("sh").args(["-c", "command -v skopeo"]))
         .trim_end()
         .into();
@@ -479,4 +480,9 @@ fn a_skopeo_without_sigstore_accepts_nothing() {
         return;
     }
     bench.refused(ONE, &layout, "sigstore disabled");
+    change_entries(&app, |entries| {
+        entries.retain(|entry| name_of(entry) == "1" || name_of(entry) == sig(&digests()[0]));
+    });
+    // Its proxy opens what it is given, and looks at no signature.
+    bench.refused(APP, &app, "before 1.14");
 }

@@ -521,6 +521,43 @@ fn null_fits_everywhere() {
     }
 }
 
+/// As cosign writes them; what it adds beside them does not matter.
+#[test]
+fn signatures_are_layers_of_any_kind() {
+    let layer = json!({
+        "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+        "digest": HEX, "size": 7, "annotations": {"dev.cosignproject.cosign/signature": "MEU="},
+    });
+    let with = |layers: Value| {
+        let manifest =
+            json!({"schemaVersion": 2, "config": {"mediaType": "x/y"}, "layers": layers});
+        parse_signatures(&serde_json::to_vec(&manifest).unwrap())
+    };
+    let found = with(json!([layer, {"digest": HEX, "size": 0}])).unwrap();
+    assert_eq!(found[0].payload.size, 7);
+    assert_eq!(
+        found[0].annotations["dev.cosignproject.cosign/signature"],
+        "MEU="
+    );
+    assert_eq!(
+        (found[1].media_type.as_str(), found[1].annotations.len()),
+        ("", 0)
+    );
+    assert!(with(json!(null)).unwrap().is_empty());
+    for (layers, says) in [
+        (
+            json!([{"digest": "sha256:../x", "size": 1}]),
+            "digest of layer 0",
+        ),
+        (json!([{"digest": HEX, "size": -1}]), "size of layer 0"),
+        (json!([{"digest": HEX}]), "size of layer 0"),
+        (json!(vec![layer; LAYER_LIMIT + 1]), "501"),
+    ] {
+        let text = with(layers).unwrap_err().to_string();
+        assert!(text.contains(says), "{text}");
+    }
+}
+
 /// Any JSON with the names that documents have.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -546,12 +583,14 @@ proptest! {
     #[test]
     fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = (parse_manifest(&bytes), parse_index(&bytes), parse_config(&bytes));
+        let _ = parse_signatures(&bytes);
     }
 
     #[test]
     fn never_panics_on_json(json in any_json()) {
         let bytes = json.to_string().into_bytes();
         let _ = (parse_manifest(&bytes), parse_index(&bytes), parse_config(&bytes));
+        let _ = parse_signatures(&bytes);
     }
 
     #[test]
@@ -561,5 +600,6 @@ proptest! {
             *place = byte;
         }
         let _ = (parse_manifest(&bytes), parse_index(&bytes), parse_config(&bytes));
+        let _ = parse_signatures(&bytes);
     }
 }

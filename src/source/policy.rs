@@ -28,6 +28,9 @@ const POLICY: Shape = Record(&[
     ("transports", Map(&Map(&REQUIREMENTS))),
 ]);
 
+/// The requirement of a signature of sigstore.
+const SIGNED: &str = "sigstoreSigned";
+
 const REQUIREMENTS: Shape = List(&Record(&[("type", Text)]));
 
 /// A host's policy.json (containers-policy.json(5)), as far as it is judged here.
@@ -197,6 +200,9 @@ impl HostPolicy {
                 requirement: requirement.kind.clone(),
                 way_out: match requirement.kind.as_str() {
                     "reject" => "change the policy, or pin the image by @sha256: or by a lock",
+                    SIGNED => {
+                        "only an image from its registry, or from a layout with its signature, can show that: pin it by @sha256: or by a lock, or take it from docker://"
+                    }
                     _ => {
                         "only an image from its registry can show that: pin it by @sha256: or by a lock, or take it from docker://"
                     }
@@ -211,7 +217,6 @@ impl HostPolicy {
     /// # Errors
     /// [`PolicyError::Unsigned`]: it asks for an identity that only a registry has.
     pub(super) fn signed(&self, name: &ImageName) -> Result<Option<SignedScope>, PolicyError> {
-        const SIGNED: &str = "sigstoreSigned";
         let (scope, requirements) = self.scope(name);
         let kinds = || requirements.iter().map(|one| one.kind.as_str());
         if !kinds().any(|kind| kind == SIGNED)

@@ -116,6 +116,34 @@ fn a_bare_tag_is_no_name_for_a_lookaside() {
     assert_eq!(error.failing(), Failing::Denied);
 }
 
+/// A signature lies beside its image, and is none.
+#[test]
+fn signatures_are_no_images() {
+    let mut fixture = Fixture::default();
+    let entry = fixture.image("amd64", &layers("amd64"));
+    fixture.name(&entry, "");
+    let signed: BlobDigest = entry["digest"].as_str().unwrap().parse().unwrap();
+    let tag = format!("sha256-{}.sig", signed.hex());
+    let payload = fixture.blob(b"{}".to_vec(), "application/json");
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": payload, "layers": [payload]});
+    let signature = fixture.blob(manifest.to_string().into_bytes(), MANIFEST);
+    let other = format!("sha256-{}.sig", "0".repeat(64));
+    for name in [&tag, &format!("quay.io/a:{tag}"), &other] {
+        fixture.name(&signature, name);
+    }
+    let dir = written(&fixture);
+    let layout = open(dir.path());
+    layout.resolve(&wanted("quay.io/x:1")).unwrap();
+    assert_eq!(layout.held().len(), 1);
+    // One document under two names is read once.
+    let found = layout.signatures(&signed).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].payload, b"{}");
+    let none = BlobDigest::of(b"none");
+    assert!(layout.signatures(&none).unwrap().is_empty());
+}
+
 #[test]
 fn layers_are_the_blobs() {
     let usual = usual();
