@@ -22,6 +22,7 @@ test:
 	scripts/setup kernels
 	scripts/fixtures
 	scripts/quadlet
+	scripts/skopeo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(if $(CI),-D warnings)
 	@status=0; \

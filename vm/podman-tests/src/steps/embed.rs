@@ -46,12 +46,14 @@ fn embedded(host: &Host, options: &str) -> Seen {
     for file in ["/etc/subuid", "/etc/subgid"] {
         let had = fs::read_to_string(file).unwrap_or_default();
         if !had.contains("containers:") {
-            fs::write(file, format!("{had}containers:2147483648:1048576\n")).unwrap();
+            fs::write(file, format!("{had}containers:1000000:1048576\n")).unwrap();
         }
     }
-    for (option, first) in [
+    // The image has files of uid 4000000000, for which podman would want as many
+    // ids, whatever store it is in.
+    for (option, least) in [
         ("--uidmap 0:100000:65536 --gidmap 0:100000:65536", 100_000),
-        ("--userns=auto", 2_147_483_648_u64),
+        ("--userns=auto:size=65536", 1),
     ] {
         let said = podman.run(&format!("--rm {option}"), V1, SCRIPT);
         let words: Vec<&str> = said.split_whitespace().collect();
@@ -60,7 +62,8 @@ fn embedded(host: &Host, options: &str) -> Seen {
             ["v1", "0", "0", "0", "0", "0"],
             "{option}: {said}"
         );
-        assert_eq!(words[6].parse(), Ok(first), "{option}: {said}");
+        let first: u64 = words[6].parse().unwrap();
+        assert!(first >= least, "{option}: {said}");
     }
     Seen::works()
 }
