@@ -630,6 +630,38 @@ fn what_was_changed_on_the_way_is_told() {
         &annotate(1, "role", "host".into()),
         &["the host image twice"],
     );
+    let host = index["manifests"][0]["annotations"][key("name")].clone();
+    with(
+        &annotate(2, "name", host.clone()),
+        &["twice", host.as_str().unwrap()],
+    );
+    with(
+        &|index| index["manifests"][2]["digest"] = "sha256:../../../../etc/passwd".into(),
+        &["the index", "digest"],
+    );
+    // An index where a manifest is due, which skopeo would have refused.
+    let inner = originals["layers"][0].clone();
+    with(
+        &|index| {
+            let entry = &mut index["manifests"][2];
+            entry["digest"] = inner["digest"].clone();
+            entry["size"] = inner["size"].clone();
+            entry["annotations"][key("digest")] = inner["digest"].clone();
+        },
+        &[
+            "the manifest",
+            inner["digest"].as_str().unwrap(),
+            "unusable",
+        ],
+    );
+    with(
+        &|index| index["manifests"][2]["size"] = (1_u64 << 40).into(),
+        &["the manifest", &member(2)],
+    );
+    with(
+        &|index| index["padding"] = "x".repeat(5 << 20).into(),
+        &["4194304"],
+    );
     with(
         &annotate(2, "top", other.clone().into()),
         &["has not the original", &other, &name],

@@ -38,13 +38,16 @@ impl<'l> Bundle<'l> {
     /// [`BundleError`].
     pub fn open(layout: &'l Layout) -> Result<Self, BundleError> {
         let mut bundles = Vec::new();
+        let mut unusable = None;
         for entry in layout.entries() {
             if entry.kind != Some(DocumentKind::Index) {
                 continue;
             }
             let bytes = layout.read("the index", &entry.document)?;
-            if BundleIndex::is_one(&bytes) {
-                bundles.push(bytes);
+            match BundleIndex::is_one(&bytes) {
+                Ok(true) => bundles.push(bytes),
+                Ok(false) => {}
+                Err(error) => unusable = Some(error),
             }
         }
         bundles.dedup();
@@ -54,13 +57,14 @@ impl<'l> Bundle<'l> {
                 digest: BlobDigest::of(bytes),
                 index: BundleIndex::parse(bytes)?,
             }),
-            found => Err(BundleError::NoBundle {
+            // It may be the bundle, or not: what is wrong with it says more.
+            found => Err(unusable.unwrap_or_else(|| BundleError::NoBundle {
                 origin: layout.origin().to_owned(),
                 found: match found.len() {
                     0 => "no bundle".to_owned(),
                     many => format!("{many} bundles"),
                 },
-            }),
+            })),
         }
     }
 
@@ -99,7 +103,7 @@ pub fn apply(bundle: &Bundle<'_>, parent: &Path) -> Result<Applied, BundleError>
         layout: NewLayout::begin(parent, "it was damaged on the way: copy the bundle again")?,
         originals: BTreeMap::new(),
     };
-    restorer.read_originals()?;
+    restorer.check_originals()?;
     for (document, image) in bundle.index.images() {
         restorer.image(document, image)?;
     }
@@ -117,30 +121,36 @@ pub fn apply(bundle: &Bundle<'_>, parent: &Path) -> Result<Applied, BundleError>
 struct Restorer<'a> {
     bundle: &'a Bundle<'a>,
     layout: NewLayout,
-    originals: BTreeMap<BlobDigest, Vec<u8>>,
+    originals: BTreeMap<BlobDigest, Descriptor>,
 }
 
 impl Restorer<'_> {
-    fn read_originals(&mut self) -> Result<(), BundleError> {
+    /// Hashes them, and keeps none: whoever made the bundle says how many there
+    /// are.
+    fn check_originals(&mut self) -> Result<(), BundleError> {
         for member in &self.bundle.index.members {
             if member.content != Content::Originals {
                 continue;
             }
             let (_, references) = self.bundle.manifest(&member.document)?;
             for document in &references.blobs {
-                let bytes = self.bundle.layout.read("an original document", document)?;
-                self.originals.insert(document.digest, bytes);
+                self.read_original(document)?;
+                self.originals.insert(document.digest, *document);
             }
         }
         Ok(())
     }
 
+    fn read_original(&self, document: &Descriptor) -> Result<Vec<u8>, BundleError> {
+        Ok(self.bundle.layout.read("an original document", document)?)
+    }
+
     fn image(&mut self, document: &Descriptor, image: &BundledImage) -> Result<(), BundleError> {
         let name = image.name.to_string();
         let original = |digest: BlobDigest| {
-            let bytes = self.originals.get(&digest).cloned();
             let name = name.clone();
-            bytes.ok_or(BundleError::NoOriginal { name, digest })
+            let document = self.originals.get(&digest);
+            self.read_original(document.ok_or(BundleError::NoOriginal { name, digest })?)
         };
         let (carried, _) = self.bundle.manifest(document)?;
         let manifest = match image.manifest.cast() == document.digest {

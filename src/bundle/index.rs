@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::BundleError;
 use crate::{
-    document::{Descriptor, IndexEntry, parse_index},
+    document::{Descriptor, IndexDocument, IndexEntry, parse_index},
     name::{BlobDigest, ImageName, ManifestDigest, Platform},
 };
 
@@ -89,8 +89,11 @@ impl BundleIndex {
     }
 
     /// Whether bytes are meant to be the index of a bundle, of any version.
-    pub fn is_one(bytes: &[u8]) -> bool {
-        parse_index(bytes).is_ok_and(|index| index.annotations.contains_key(VERSION))
+    ///
+    /// # Errors
+    /// [`BundleError::Document`]: they are no index at all.
+    pub fn is_one(bytes: &[u8]) -> Result<bool, BundleError> {
+        Ok(read(bytes)?.annotations.contains_key(VERSION))
     }
 
     /// Reads the index of a bundle: everything in it is a claim.
@@ -101,10 +104,7 @@ impl BundleIndex {
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let digest = BlobDigest::of(bytes);
         let bad = |reason: String| BundleError::Index { digest, reason };
-        let index = parse_index(bytes).map_err(|source| BundleError::Document {
-            what: format!("the index {digest}"),
-            source,
-        })?;
+        let index = read(bytes)?;
         match index.annotations.get(VERSION).map(String::as_str) {
             Some("1") => {}
             Some(other) => {
@@ -120,13 +120,18 @@ impl BundleIndex {
         for (at, entry) in index.entries.iter().enumerate() {
             let member = Member::parse(entry, &|reason| bad(format!("entry {at}: {reason}")))?;
             let once = match &member.content {
-                Content::Image(image) if image.is_host => "the host image".to_owned(),
-                Content::Image(image) => image.name.to_string(),
-                Content::Originals => "the originals".to_owned(),
-                Content::Artifact { .. } => format!("artifact {at}"),
+                Content::Image(image) if image.is_host => {
+                    vec!["the host image".to_owned(), image.name.to_string()]
+                }
+                Content::Image(image) => vec![image.name.to_string()],
+                Content::Originals => vec!["the originals".to_owned()],
+                Content::Artifact { .. } => Vec::new(),
             };
-            if !seen.insert(once.clone()) {
-                return Err(bad(format!("it has {once} twice")));
+            for once in once {
+                if seen.contains(&once) {
+                    return Err(bad(format!("it has {once} twice")));
+                }
+                seen.insert(once);
             }
             members.push(member);
         }
@@ -237,6 +242,13 @@ impl Member {
             content,
         })
     }
+}
+
+fn read(bytes: &[u8]) -> Result<IndexDocument, BundleError> {
+    parse_index(bytes).map_err(|source| BundleError::Document {
+        what: format!("the index {}", BlobDigest::of(bytes)),
+        source,
+    })
 }
 
 /// Whether a tag is one that cosign gives to what is about `subject`.
