@@ -4,6 +4,7 @@
 //! The fuzz targets call these, and so does `tests/fuzz_bounded.rs`.
 
 use std::{
+    collections::BTreeSet,
     fmt::Display,
     io::Write,
     path::{Path, PathBuf},
@@ -12,6 +13,7 @@ use std::{
 
 use boundstore::{
     bound::{Lock, UnitKind, asked_image, kube_images, parse_list, parse_unit, words},
+    bundle::{BundleIndex, Content},
     config::Config,
     deployment::host::{BootcStatus, parse_staged},
     document,
@@ -45,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("manifest", manifest),
     ("config", config),
     ("index", index),
+    ("bundle_index", bundle_index),
     ("entry_name", entry_name),
     ("layers", layers),
     ("tar_split", tar_split),
@@ -217,6 +220,29 @@ pub fn index(bytes: &[u8]) {
     assert_eq!(items(entries).count(), parsed.entries.len());
     for (entry, json) in parsed.entries.iter().zip(items(entries)) {
         assert_digest(entry.document.digest, field(json, "digest"));
+    }
+}
+
+/// Indexes of bundles: what is read is written as the same index, which says
+/// nothing twice.
+pub fn bundle_index(bytes: &[u8]) {
+    let Ok(parsed) = BundleIndex::parse(bytes) else {
+        return;
+    };
+    assert!(BundleIndex::is_one(bytes).expect("it was parsed"));
+    assert_eq!(
+        BundleIndex::parse(&parsed.to_json()).ok().as_ref(),
+        Some(&parsed)
+    );
+    let mut names = BTreeSet::new();
+    for (_, image) in parsed.images() {
+        assert_full(&image.name);
+        assert!(names.insert(&image.name), "{} is there twice", image.name);
+    }
+    for member in &parsed.members {
+        if let Content::Artifact { tag: Some(tag), .. } = &member.content {
+            assert!(!tag.contains(['/', ':']), "{tag:?} is no tag");
+        }
     }
 }
 

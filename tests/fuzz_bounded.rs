@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use boundstore::{
     bound::{Lock, Locked, LockedImage, LockedLayer, LockedSetImage},
+    bundle::BundleIndex,
     name::{Algorithm, ObjectId},
     repo::render,
     store_tree::lay_out,
@@ -248,6 +249,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
             r#"{{"schemaVersion":2,"mediaType":"{oci}.index.v1+json","manifests":[{{"mediaType":"{oci}.manifest.v1+json","digest":"{DIGEST}","size":7,"platform":{{"architecture":"arm64","os":"linux","variant":"v8"}},"annotations":{{"org.opencontainers.image.ref.name":"v1"}}}},{},{{"mediaType":"{oci}.manifest.v1+json","digest":"{DIGEST}","size":7,"artifactType":"a/b"}}]}}"#,
             descriptor("index.v1+json"),
         )]),
+        "bundle_index" => texts(&[&bundle_index_seed()]),
         "entry_name" => texts(&[
             "a/b/../c",
             "./",
@@ -309,6 +311,38 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
         )]),
         other => panic!("no seeds for {other}"),
     }
+}
+
+fn bundle_index_seed() -> String {
+    let entry = |platform: &str, annotations: &str| {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{DIGEST}","size":7,{platform}"annotations":{{"dev.boundstore.bundle.digest":"{DIGEST}",{annotations}}}}}"#
+        )
+    };
+    let image = |role: &str, name: &str| {
+        entry(
+            r#""platform":{"architecture":"arm64","os":"linux","variant":"v8"},"#,
+            &format!(
+                r#""dev.boundstore.bundle.role":"{role}","dev.boundstore.bundle.name":"{name}","dev.boundstore.bundle.manifest":"{DIGEST}","dev.boundstore.bundle.top":"{DIGEST}""#
+            ),
+        )
+    };
+    let tag = DIGEST.replace(':', "-");
+    let members = [
+        image("host", "a.b/os:1"),
+        image("bound", &format!("a.b/c@{DIGEST}")),
+        entry(
+            "",
+            &format!(
+                r#""dev.boundstore.bundle.role":"artifact","dev.boundstore.bundle.subject":"{DIGEST}","dev.boundstore.bundle.tag":"{tag}.sig""#
+            ),
+        ),
+        entry("", r#""dev.boundstore.bundle.role":"originals""#),
+    ];
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{}],"annotations":{{"dev.boundstore.bundle.version":"1"}}}}"#,
+        members.join(",")
+    )
 }
 
 fn lock_seed() -> String {
@@ -511,6 +545,9 @@ fn seeds_are_good() {
     assert!(seeds("manifest").all(|seed| document::parse_manifest(&seed).is_ok()));
     assert!(seeds("config").all(|seed| document::parse_config(&seed).is_ok()));
     assert!(seeds("index").all(|seed| document::parse_index(&seed).is_ok()));
+    for seed in seeds("bundle_index") {
+        assert_eq!(BundleIndex::parse(&seed).unwrap().members.len(), 4);
+    }
     let whole = &seeds("layers").next().unwrap()[1..];
     tar::squash_tar_layers(&[whole]).unwrap();
     let text = String::from_utf8(seeds("image_name").next().unwrap()).unwrap();
