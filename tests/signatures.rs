@@ -86,12 +86,10 @@ impl Bench {
         text(copy.args(arguments));
     }
 
-    /// A layout `to` with the image `name` of the plain one, called `1`, and all
-    /// signatures that skopeo makes of it as `identity`. The registry that they
-    /// are made in is gone afterwards.
-    fn sign(&self, name: &str, identity: &str, to: &str) -> PathBuf {
-        let home = self.scratch.dir(&format!("{to}-registry"));
-        let registry = Registry::start_at(&home, "127.0.0.1:0");
+    /// A registry with the image `name` of the plain layout as `x:1`, and all
+    /// signatures that skopeo makes of it as `identity`.
+    fn sign_in_registry(&self, name: &str, identity: &str, home: &Path) -> Registry {
+        let registry = Registry::start_at(home, "127.0.0.1:0");
         let address = &registry.address;
         let attach = format!("docker: {{'{address}': {{use-sigstore-attachments: true}}}}\n");
         let attachments = self.scratch.dir("d").join("d.yaml");
@@ -110,6 +108,15 @@ impl Bench {
             &pushed,
         ]);
         fs::remove_file(attachments).unwrap();
+        registry
+    }
+
+    /// A layout `to` with that image, called `1`, and its signatures. The
+    /// registry that they are made in is gone afterwards.
+    fn sign(&self, name: &str, identity: &str, to: &str) -> PathBuf {
+        let home = self.scratch.dir(&format!("{to}-registry"));
+        let registry = self.sign_in_registry(name, identity, &home);
+        let address = &registry.address;
         let layout = self.scratch.join(to);
         let tags = home.join("registry/data/docker/registry/v2/repositories/x/_manifests/tags");
         for tag in fs::read_dir(tags).unwrap() {
@@ -122,13 +129,16 @@ impl Bench {
 
     /// Syncs `name` from `source` as those of a new deployment; exit status, and what was said on stderr.
     fn sync(&self, name: &str, source: &str) -> (i32, String) {
+        self.sync_set(&[format!("{name}={source}")], "")
+    }
+
+    /// The same, of many, with more options.
+    fn sync_set(&self, images: &[String], options: &str) -> (i32, String) {
         self.syncs.set(self.syncs.get() + 1);
-        let args = self
-            .host
-            .sync_args(&self.deployment(), &[format!("{name}={source}")]);
-        let mut sync = self
-            .host
-            .command(&format!("{args} --platform linux/amd64 --retry-for 0"));
+        let args = self.host.sync_args(&self.deployment(), images);
+        let mut sync = self.host.command(&format!(
+            "{args} --platform linux/amd64 --retry-for 0 {options}"
+        ));
         let path = std::env::var_os("PATH").unwrap();
         let folder = self.skopeo.parent().unwrap().to_owned();
         let folders = [folder].into_iter().chain(std::env::split_paths(&path));
@@ -460,6 +470,88 @@ fn pins_need_no_signature() {
     let pinned = format!("quay.io/test/one@{manifest}");
     let (code, said) = bench.sync(&pinned, &format!("oci:{}", plain.display()));
     assert_eq!(code, 0, "{said}");
+}
+
+/// From registries into a bundle, by skopeo to a mirror and from there to an
+/// archive, to a host that asks for signatures and has no network.
+#[test]
+fn a_bundle_carries_them() {
+    let Some(bench) = Bench::new() else { return };
+    let at = |name: &str| bench.scratch.join(name).display().to_string();
+    let registries =
+        [("localhost/app:1", APP), ("localhost/one:1", ONE)].map(|(name, identity)| {
+            let home = bench
+                .scratch
+                .dir(&format!("home-{}", name.replace('/', "-")));
+            bench.sign_in_registry(name, identity, &home)
+        });
+    let online = Boundstore::new(&bench.scratch, "online");
+    let images: Vec<String> = [APP, ONE]
+        .iter()
+        .zip(&registries)
+        .map(|(name, registry)| format!("{name}=docker://{}/x:1", registry.address))
+        .collect();
+    let options = "--platform linux/amd64 --retry-for 0 --no-tls-verify";
+    let synced = online.json(&format!("{} {options}", online.sync_args("d", &images)));
+
+    let (any, spool) = (at("any.json"), at("spool"));
+    let options = format!("{options} --policy {any} --spool {spool}");
+    let bundle = at("bundle");
+    let made = online.json(&format!(
+        "bundle create --output oci:{bundle} --image {} --image {} {options}",
+        images[0], images[1]
+    ));
+    let members = made["members"].as_array().unwrap();
+    let signatures = members.iter().filter(|member| {
+        let tag = member["tag"].as_str();
+        tag.is_some_and(|tag| tag.ends_with(".sig"))
+    });
+    // Of the index, and of the manifest that both have, under either name.
+    assert_eq!(signatures.count(), 3, "{made}");
+    let mirror = format!("docker://{}/mirror:1", registries[0].address);
+    let archive = format!("oci-archive:{}", at("carried.tar"));
+    bench.copy(&[&format!("oci:{bundle}:bundle"), &mirror]);
+    bench.copy(&[&mirror, &archive]);
+    drop(registries);
+    let applied = bench.scratch.join("applied");
+    let to = applied.display();
+    online.ok(&format!(
+        "bundle apply {archive} {to} --policy {any} --spool {spool}"
+    ));
+
+    let names = [APP, ONE].map(str::to_owned);
+    let from = |layout: &Path| format!("--from oci:{}", layout.display());
+    let (code, said) = bench.sync_set(&names, &from(&applied));
+    assert_eq!(code, 0, "{said}");
+    let call = format!("images --deployment {}", bench.deployment());
+    let found = bench.host.json(&call);
+    for image in found["images"].as_array().unwrap() {
+        let verdict = image["verdict"].as_str().unwrap();
+        assert!(verdict.contains("skopeo accepts the signature"), "{image}");
+    }
+    let status = bench.host.json("status");
+    assert!(
+        status
+            .to_string()
+            .contains(synced["set_image"].as_str().unwrap()),
+        "{synced}: {status}"
+    );
+
+    // The same bytes and no signatures, or a host that trusts another key.
+    let unsigned = bench.scratch.join("unsigned");
+    text(Command::new("cp").arg("-a").arg(&applied).arg(&unsigned));
+    change_entries(&unsigned, |entries| {
+        entries.retain(|entry| !entry.to_string().contains(".sig"));
+    });
+    let (code, said) = bench.sync_set(&names, &from(&unsigned));
+    assert_eq!(code, 5, "{said}");
+    assert!(said.contains(".sig") && said.contains("pin"), "{said}");
+    let mut other = bench.requirement();
+    other["keyPath"] = Bench::key("other.pub").to_str().unwrap().into();
+    bench.policy(&json!({"default": [other]}));
+    let (code, said) = bench.sync_set(&names, &from(&applied));
+    assert_eq!(code, 5, "{said}");
+    assert!(said.contains("signature verification failed"), "{said}");
 }
 
 /// Debian 12's skopeo has no sigstore: that is a refusal, not a yes.
