@@ -11,9 +11,14 @@ mod testing;
 use std::{
     cell::Cell,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
+
+use boundstore::source::{Failing, SkopeoOptions, SourceError, SourceOptions, Sources, Wanted};
 
 use common::{
     Scratch, boundstore::Boundstore, describe, image::json_file, output, project, ready,
@@ -577,4 +582,63 @@ fn a_skopeo_without_sigstore_accepts_nothing() {
     });
     // Its proxy opens what it is given, and looks at no signature.
     bench.refused(APP, &app, "before 1.14");
+}
+
+/// A skopeo that never answers is killed, and one that is not there is no yes.
+#[test]
+fn a_skopeo_that_does_not_answer() {
+    let scratch = Scratch::new();
+    let mut fixture = testing::usual();
+    let manifest = fixture.entries[1].clone();
+    let payload = fixture.blob(b"{}".to_vec(), "application/json");
+    let signature = json!({
+        "schemaVersion": 2, "mediaType": testing::MANIFEST, "config": payload, "layers": [payload],
+    });
+    let signature = fixture.blob(signature.to_string().into_bytes(), testing::MANIFEST);
+    fixture.name(&signature, &sig(manifest["digest"].as_str().unwrap()));
+    fixture.write(&scratch.join("layout"));
+    let policy = scratch.join("policy.json");
+    let signed = r#"{"default": [{"type": "sigstoreSigned", "keyPath": "/nowhere"}]}"#;
+    fs::write(&policy, signed).unwrap();
+    let (program, pid) = (scratch.join("stalled"), scratch.join("pid"));
+    let script = format!("#!/bin/sh\necho $$ >{}\nexec sleep 300\n", pid.display());
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+
+    let resolve = |program: PathBuf| {
+        let options = SourceOptions {
+            spool_dir: scratch.join("spool"),
+            policy_paths: vec![policy.clone()],
+            skopeo: SkopeoOptions {
+                program,
+                idle: Duration::from_secs(2),
+                ..SkopeoOptions::default()
+            },
+        };
+        let layout = format!("oci:{}", scratch.join("layout").display());
+        let sources = Sources::open(&[layout.parse().unwrap()], options).unwrap();
+        let wanted = Wanted {
+            platform: "linux/amd64".parse().unwrap(),
+            ..Wanted::new("localhost/one:1".parse().unwrap())
+        };
+        let error = sources.resolve(&wanted).unwrap_err();
+        let left = fs::read_dir(scratch.join("spool")).unwrap().count();
+        assert_eq!(left, 0, "{error}");
+        error
+    };
+    let begun = Instant::now();
+    let error = resolve(program);
+    assert!(matches!(error, SourceError::Timeout { .. }), "{error}");
+    assert_eq!(error.failing(), Failing::Transient);
+    let pid = fs::read_to_string(pid).unwrap();
+    let stat = format!("/proc/{}/stat", pid.trim());
+    while fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{pid} still runs"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+    let error = resolve("/nowhere/skopeo".into());
+    assert!(matches!(error, SourceError::NoSkopeo { .. }), "{error}");
 }
