@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{
     Layout, ResolvedImage, SourceError, SourceOptions,
-    policy::{HostPolicy, PolicyError, SignedScope, pinned},
+    policy::{HostPolicy, PolicyError, pinned},
     skopeo::{Skopeo, SkopeoOptions, runtime},
 };
 use crate::{
@@ -44,11 +44,19 @@ impl Signature {
 }
 
 /// The document that is signed.
+#[derive(Debug, Clone, Copy)]
 enum Signed {
     /// The manifest of the platform.
     Manifest,
     /// The index that it was chosen from.
     Index,
+}
+
+/// The signatures that a layout holds of an image.
+struct Attached {
+    signed: Signed,
+    digest: BlobDigest,
+    signatures: Vec<Signature>,
 }
 
 /// The verdict on an image from a layout: as for any native source, but where
@@ -58,66 +66,70 @@ enum Signed {
 /// index has one, that does, as for skopeo's proxy and so for a registry.
 ///
 /// # Errors
-/// [`PolicyError`] in the inner result: refused. [`SourceError`]: skopeo could
-/// not be asked.
+/// [`SourceError::Denied`]: refused. All else: skopeo could not be asked.
 pub(super) fn judge_signed(
     image: &ResolvedImage,
     locked: Option<ManifestDigest>,
     layout: &Layout,
     options: &SourceOptions,
-) -> Result<Result<String, PolicyError>, SourceError> {
+) -> Result<String, SourceError> {
     if let Some(verdict) = pinned(&image.name, locked) {
-        return Ok(Ok(verdict));
+        return Ok(verdict);
     }
-    let asked = HostPolicy::load(&options.policy_paths)
-        .and_then(|policy| policy.signed(&image.name).map(|signed| (policy, signed)));
-    let SignedScope { asks, derived } = match asked {
-        Err(error) => return Ok(Err(error)),
-        Ok((policy, None)) => return Ok(policy.judge(&image.name)),
-        Ok((_, Some(scope))) => scope,
+    let denied = |source| SourceError::Denied {
+        wanted: image.name.to_string(),
+        origin: layout.origin().to_owned(),
+        source: Box::new(source),
     };
-    let (signed, digest, signatures) = match signatures_of(image, layout) {
-        Err(source) => {
-            let source = Box::new(source);
-            return Ok(Err(PolicyError::Damaged { asks, source }));
-        }
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            let tag = format!("sha256-{}.sig", image.manifest_digest.hex());
-            return Ok(Err(PolicyError::Unsigned {
-                reason: format!("{} has no {tag}", layout.origin()),
-                asks,
-                way_out: "copy the image's signature into the layout under that name, or pin the image by @sha256: or by a lock",
-            }));
-        }
+    let policy = HostPolicy::load(&options.policy_paths).map_err(denied)?;
+    let Some(scope) = policy.signed(&image.name).map_err(denied)? else {
+        return policy.judge(&image.name).map_err(denied);
     };
-    let bench = Bench::set_up(&options.spool_dir, image, &signed, &signatures)?;
-    let policy = bench.write("policy.json", derived.to_string().as_bytes())?;
-    let options = SkopeoOptions {
+    let asks = || scope.asks.clone();
+    let unsigned = |reason, way_out| {
+        let asks = asks();
+        denied(PolicyError::Unsigned {
+            asks,
+            reason,
+            way_out,
+        })
+    };
+    let attached = Attached::find(image, layout).map_err(|source| {
+        let (asks, source) = (asks(), Box::new(source));
+        denied(PolicyError::Damaged { asks, source })
+    })?;
+    let Some(attached) = attached else {
+        let tag = format!("sha256-{}.sig", image.manifest_digest.hex());
+        return Err(unsigned(
+            format!("{} has no {tag}", layout.origin()),
+            "copy the image's signature into the layout under that name, or pin the image by @sha256: or by a lock",
+        ));
+    };
+    let digest = attached.digest;
+    let bench = Bench::set_up(&options.spool_dir, image, &attached)?;
+    let policy = bench.write("policy.json", scope.derived.to_string().as_bytes())?;
+    let skopeo = SkopeoOptions {
         policy: Some(policy),
         ..options.skopeo.clone()
     };
-    let reference = image.name.to_string();
-    let unsigned = |reason: String, way_out| PolicyError::Unsigned {
-        asks: asks.clone(),
-        reason,
-        way_out,
-    };
-    match bench.judge(&options, &signed, &reference) {
-        Ok(true) => Ok(Ok(format!(
-            "{asks}, and skopeo accepts the signature of {} {digest} that {} holds",
-            match signed {
+    match bench.judge(&skopeo, attached.signed, &image.name.to_string()) {
+        Ok(true) => {
+            let what = match attached.signed {
                 Signed::Manifest => "manifest",
                 Signed::Index => "index",
-            },
-            layout.origin(),
-        ))),
-        Ok(false) => Ok(Err(unsigned(
+            };
+            Ok(format!(
+                "{}, and skopeo accepts the signature of {what} {digest} that {} holds",
+                scope.asks,
+                layout.origin(),
+            ))
+        }
+        Ok(false) => Err(unsigned(
             format!(
                 "only index {digest} is signed, and the proxy of a skopeo before 1.14 checks no signatures"
             ),
             "sign the manifests too (cosign sign --recursive), install a later skopeo, or pin the image by @sha256: or by a lock",
-        ))),
+        )),
         Err(SourceError::Denied { source, .. }) => {
             let said = match *source {
                 PolicyError::Skopeo { message } => message,
@@ -131,27 +143,30 @@ pub(super) fn judge_signed(
                     "sign the image under this name with a key that the policy trusts, or pin it by @sha256: or by a lock"
                 }
             };
-            Ok(Err(unsigned(format!("skopeo says: {said}"), way_out)))
+            Err(unsigned(format!("skopeo says: {said}"), way_out))
         }
         Err(error) => Err(error),
     }
 }
 
-/// The signatures of the manifest, else of the index, and which was signed.
-fn signatures_of(
-    image: &ResolvedImage,
-    layout: &Layout,
-) -> Result<Option<(Signed, BlobDigest, Vec<Signature>)>, SourceError> {
-    let index = image.index.as_ref();
-    let index = index.map(|(digest, _)| (Signed::Index, digest.cast()));
-    let manifest = (Signed::Manifest, image.manifest_digest.cast());
-    for (signed, digest) in [manifest].into_iter().chain(index) {
-        let signatures = layout.signatures(&digest)?;
-        if !signatures.is_empty() {
-            return Ok(Some((signed, digest, signatures)));
+impl Attached {
+    /// The signatures of the manifest, else of the index.
+    fn find(image: &ResolvedImage, layout: &Layout) -> Result<Option<Self>, SourceError> {
+        let index = image.index.as_ref();
+        let index = index.map(|(digest, _)| (Signed::Index, digest.cast()));
+        let manifest = (Signed::Manifest, image.manifest_digest.cast());
+        for (signed, digest) in [manifest].into_iter().chain(index) {
+            let signatures = layout.signatures(&digest)?;
+            if !signatures.is_empty() {
+                return Ok(Some(Self {
+                    signed,
+                    digest,
+                    signatures,
+                }));
+            }
         }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// A folder in the spool with all that skopeo needs to judge one image; removed
@@ -162,8 +177,7 @@ impl Bench {
     fn set_up(
         spool_dir: &Path,
         image: &ResolvedImage,
-        signed: &Signed,
-        signatures: &[Signature],
+        attached: &Attached,
     ) -> Result<Self, SourceError> {
         fs::DirBuilder::new()
             .recursive(true)
@@ -175,7 +189,7 @@ impl Bench {
             .tempdir_in(spool_dir);
         let bench = Self(folder.doing("create a folder in", spool_dir)?);
         bench.write("image/version", b"Directory Transport Version: 1.1\n")?;
-        let document = match (signed, &image.index) {
+        let document = match (attached.signed, &image.index) {
             (Signed::Index, Some((_, index))) => index,
             _ => &image.manifest,
         };
@@ -184,7 +198,7 @@ impl Bench {
             &format!("image/{}", image.config_digest.hex()),
             &image.config,
         )?;
-        for (at, signature) in signatures.iter().enumerate() {
+        for (at, signature) in attached.signatures.iter().enumerate() {
             bench.write(&format!("image/signature-{}", at + 1), &signature.to_file())?;
         }
         // skopeo reads no layer that is there: whoever imports it hashes it.
@@ -212,7 +226,7 @@ impl Bench {
     fn judge(
         &self,
         options: &SkopeoOptions,
-        signed: &Signed,
+        signed: Signed,
         reference: &str,
     ) -> Result<bool, SourceError> {
         let skopeo = Skopeo {

@@ -102,17 +102,19 @@ impl Sources {
         source: Arc<Source>,
     ) -> Result<Found, SourceError> {
         let origin = source.origin();
-        let paths = &self.options.policy_paths;
-        let judged = match &*source {
-            Source::Registry(_) => Ok(image.verdict.clone()),
+        let verdict = match &*source {
+            Source::Registry(_) => image.verdict.clone(),
             Source::Layout(layout) => judge_signed(&image, wanted.locked, layout, &self.options)?,
-            _ => judge_native(&wanted.name, wanted.locked, paths),
+            _ => {
+                let paths = &self.options.policy_paths;
+                let judged = judge_native(&wanted.name, wanted.locked, paths);
+                judged.map_err(|source| SourceError::Denied {
+                    wanted: wanted.name.to_string(),
+                    origin: origin.clone(),
+                    source: Box::new(source),
+                })?
+            }
         };
-        let verdict = judged.map_err(|source| SourceError::Denied {
-            wanted: wanted.name.to_string(),
-            origin: origin.clone(),
-            source: Box::new(source),
-        })?;
         let image = image.with_verdict(verdict);
         Ok(Found {
             image,
