@@ -19,6 +19,20 @@ use common::{
 };
 
 const NAME: &str = "registry.test/app:1";
+const STORE: &str = "/usr/lib/containers/storage";
+
+/// podman in the root `$1`, with its state in `$2`, which lies on a disk: crun wants
+/// a root that is a mount point, and no cgroup hierarchy of two kinds.
+const IN_ROOT: &str = r#"set -e
+root=$1 home=$2; shift 2
+mount --rbind "$root" "$root"
+mkdir -p "$root$home"; mount --bind "$home" "$root$home"
+mount --rbind /dev "$root/dev"
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t tmpfs tmpfs "$root/sys/fs/cgroup"
+exec chroot "$root" podman "$@"
+"#;
 
 /// A folder that buildah builds in, and a store of its own.
 struct Build {
@@ -31,18 +45,18 @@ impl Build {
             scratch: Scratch::new(),
         };
         let context = build.scratch.dir("context");
-        // The Debian root that the app images are made of, too.
+        // A Debian root with podman.
         let cache = fixtures().parent().unwrap().to_owned();
-        let small = fs::read_dir(&cache)
+        let host = fs::read_dir(&cache)
             .unwrap()
             .map(|entry| entry.unwrap().path());
         let is_it = |path: &PathBuf| {
             let name = path.file_name().unwrap().to_str().unwrap();
-            name.starts_with("small-") && name.ends_with(".tar")
+            name.starts_with("host-") && name.ends_with(".tar")
         };
-        let small = { small }.find(is_it).unwrap();
-        fs::hard_link(&small, context.join("root.tar"))
-            .or_else(|_| fs::copy(&small, context.join("root.tar")).map(drop))
+        let host = { host }.find(is_it).unwrap();
+        fs::hard_link(&host, context.join("root.tar"))
+            .or_else(|_| fs::copy(&host, context.join("root.tar")).map(drop))
             .unwrap();
         // What `make install` puts there, without building it once more.
         let program = Path::new(env!("CARGO_BIN_EXE_boundstore"));
@@ -94,6 +108,26 @@ impl Build {
         }
         buildah.args(["--storage-driver", "overlay"]);
         buildah
+    }
+
+    /// The root's own podman, in a chroot, finds the app and runs it.
+    #[track_caller]
+    fn runs_in(&self, root: &Path) {
+        let home = self.scratch.join("podman");
+        let podman = Podman::new(home.clone(), Some(Path::new(STORE)));
+        let run = |args: &[&str]| {
+            let mut command = podman.tool("unshare");
+            command.args(["--mount", "sh", "-c", IN_ROOT, "sh"]);
+            text(command.args([root, &home]).args(args))
+        };
+        let listed = run(&[
+            "images",
+            "--format",
+            "{{.Repository}}:{{.Tag}}|{{.ReadOnly}}",
+        ]);
+        assert_eq!(listed, format!("{NAME}|true\n"));
+        let said = run(&["run", "--rm", NAME, "/bin/sh", "/app/hello"]);
+        assert_eq!(said, "hello from v1\n");
     }
 
     /// Builds `host:TAG`, whose last steps are `steps`.
@@ -210,18 +244,7 @@ fn embedded_in_a_build_podman_runs_it_from_the_built_root() {
     let container = text(from.args(["from", "--pull-never", "localhost/host:embedded"]));
     let mut mounted = build.buildah();
     let root = text(mounted.args(["mount", container.trim()]));
-    let store = Path::new(root.trim()).join("usr/lib/containers/storage");
-    // The built root is an overlay, and a container takes a second: on a host it
-    // would be on its disk.
-    let disk = build.scratch.join("disk");
-    text(Command::new("cp").arg("-a").args([&store, &disk]));
-    let podman = Podman::new(build.scratch.join("podman"), Some(&disk));
-    assert_eq!(podman.images(), [(NAME.to_owned(), true)]);
-    let mapped = "--rm --uidmap 0:100000:65536 --gidmap 0:100000:65536";
-    for options in ["--rm", mapped] {
-        let said = podman.run(options, NAME, "/bin/sh /app/hello");
-        assert_eq!(said, "hello from v1\n", "{options}");
-    }
+    build.runs_in(Path::new(root.trim()));
     for args in [vec!["umount", container.trim()], vec!["rm", "--all"]] {
         text(build.buildah().args(args));
     }
@@ -270,10 +293,7 @@ fn a_floating_tag_fails_the_build_and_a_locked_one_runs() {
     assert_eq!(synced["images"][0]["name"], NAME);
     let store = root.join("usr/lib/containers/storage");
     host.mount("d", &store);
-    let podman = Podman::new(build.scratch.join("podman"), Some(&store));
-    assert_eq!(podman.images(), [(NAME.to_owned(), true)]);
-    let said = podman.run("--rm", NAME, "/bin/sh /app/hello");
-    assert_eq!(said, "hello from v1\n");
+    build.runs_in(root);
     host.ok(&format!("umount --lazy {}", store.display()));
     for args in [vec!["umount", container.trim()], vec!["rm", "--all"]] {
         text(build.buildah().args(args));

@@ -17,9 +17,7 @@ use std::{
 };
 
 use bootable::assert_valid;
-use common::{
-    Scratch, boundstore::Boundstore, describe, output, project, ready, registry::Registry, text,
-};
+use common::{Scratch, boundstore::Boundstore, describe, output, ready, registry::Registry, text};
 use layout::{LayerBlob, Layout, content, sha256, tar};
 use serde_json::{Value, json};
 
@@ -402,84 +400,6 @@ fn it_goes_straight_to_an_archive_and_a_registry() {
     let done = output(&mut command);
     assert!(done.status.success(), "{}", describe(&command, &done));
     assert!(fs::read(at("b.tar")).unwrap() == bytes);
-}
-
-/// Signed by skopeo where it is pushed, checked by skopeo where nothing is in
-/// reach; a pin or a lock would vouch for it too, so there is none.
-#[test]
-fn a_signature_still_verifies_under_the_policy() {
-    if !ready(&["mmdebstrap"]) {
-        return;
-    }
-    let Some(mut world) = World::new() else {
-        return;
-    };
-    let signer = text(&mut Command::new(project().join("scripts/skopeo")));
-    let signer = Path::new(signer.trim_end());
-    let key = |name: &str| project().join("tests/signing").join(name);
-    let attach = format!(
-        "docker: {{'{}': {{use-sigstore-attachments: true}}}}\n",
-        world.address
-    );
-    fs::write(world.scratch.dir("registries.d").join("d.yaml"), attach).unwrap();
-    let signed = format!("{}/signed:1", world.address);
-    let mut sign = Command::new(signer);
-    sign.arg("--insecure-policy")
-        .arg("--registries.d")
-        .arg(world.path("registries.d"));
-    sign.args([
-        "copy",
-        "--quiet",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-    ]);
-    sign.arg("--sign-by-sigstore-private-key")
-        .arg(key("right.key"));
-    sign.arg("--sign-passphrase-file").arg(key("passphrase"));
-    let web = format!("docker://{}", world.name("web"));
-    text(sign.args(["--preserve-digests", &web, &format!("docker://{signed}")]));
-
-    let bundle = world.path("bundle");
-    let call = format!(
-        "bundle create --output {} --image {signed} {}",
-        oci(&bundle),
-        world.options()
-    );
-    let made = world.boundstore("create").json(&call);
-    assert_eq!(made["members"].as_array().unwrap().len(), 2, "{made}");
-    let mirror = format!("docker://{}/mirror:1", world.address);
-    carry(&[], &format!("{}:bundle", oci(&bundle)), &mirror);
-    let archive = format!("oci-archive:{}", world.path("b.tar").display());
-    carry(&[], &mirror, &archive);
-    drop(world.registry.take());
-    let applied = world.path("applied");
-    world.apply(&archive, &applied);
-
-    let host = world.boundstore("offline");
-    let sync = |public: &str, from: &Path| {
-        let policy = world.path("signed.json");
-        let requirement = json!({ "type": "sigstoreSigned", "keyPath": key(public) });
-        fs::write(&policy, json!({ "default": [requirement] }).to_string()).unwrap();
-        let mut command = host.command(&format!(
-            "sync --deployment d --image {signed} --from {} --policy {} --spool {}",
-            oci(from),
-            policy.display(),
-            world.path("spool").display()
-        ));
-        let path = std::env::var_os("PATH").unwrap();
-        let folders = [signer.parent().unwrap().to_owned()].into_iter();
-        let folders = folders.chain(std::env::split_paths(&path));
-        command.env("PATH", std::env::join_paths(folders).unwrap());
-        let found = output(&mut command);
-        (found.status.code(), describe(&command, &found))
-    };
-    let (code, said) = sync("other.pub", &applied);
-    assert_eq!(code, Some(5), "{said}");
-    let (code, said) = sync("right.pub", &applied);
-    assert_eq!(code, Some(0), "{said}");
-    let verdict = host.json("images")["images"][0]["verdict"].clone();
-    let verdict = verdict.as_str().unwrap();
-    assert!(verdict.contains("accepts the signature"), "{verdict}");
 }
 
 /// docker's manifests, which no OCI layout can hold, come back as they were.

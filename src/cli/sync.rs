@@ -3,18 +3,19 @@
 use std::{
     cell::Cell,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{
     Global,
     failure::{Exit, Failure},
     output::{Output, bytes, count, tell},
     primary::read_primary,
-    progress::{Progress, Teller},
+    progress::{Progress, Teller, plain},
     selector::Selector,
     transfer::{Transfer, wanted_of},
     watchdog::Watchdog,
@@ -24,7 +25,7 @@ use crate::{
     config::KeepLayers,
     deployment::{
         ForecastImage, ForecastLayer, Place, PrimaryStore, SinceBoot, SyncEvent, Synced, Syncer,
-        note_sync,
+        Unpulled, note_sync,
     },
     error::with_causes,
     name::{Algorithm, Platform},
@@ -46,6 +47,14 @@ pub(super) struct Args {
     /// The root file tree of a deployment that is not this host's
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// In a dry run: a host image that is not pulled yet, and where to take it from
+    #[arg(
+        long,
+        value_name = "NAME[=SOURCE]",
+        requires = "dry_run",
+        conflicts_with = "root"
+    )]
+    host_image: Option<String>,
     /// Whose set this is: any name of [A-Za-z0-9._-], or the host's booted, staged, rollback, all
     #[arg(long, value_name = "ID|ROLE")]
     deployment: Selector,
@@ -106,7 +115,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     if !args.dry_run {
         global.make_writable()?;
     }
-    let targets = targets(global, args)?;
+    let unpulled = match &args.host_image {
+        Some(host_image) => Some(read_unpulled(global, args, host_image)?),
+        None => None,
+    };
+    let read = unpulled.as_ref().map(|folder| folder.path().join("root"));
+    let targets = targets(global, args, read.as_deref().or(args.root.as_deref()))?;
     let [target] = &targets[..] else {
         return each(global, args, &targets);
     };
@@ -154,8 +168,50 @@ fn each(global: &Global, args: &Args, targets: &[Target]) -> Result<Exit, Failur
     Ok(*lasting.or(exits.first()).unwrap_or(&Exit::Done))
 }
 
-fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
-    if let Some(path) = &args.root {
+/// Reads what a host image binds, into the folder `root` of what is returned.
+fn read_unpulled(global: &Global, args: &Args, image: &str) -> Result<TempDir, Failure> {
+    let output = global.output();
+    let work = args.transfer.work_dir("host-image.")?;
+    let (unpacked, root) = (work.path().join("unpacked"), work.path().join("root"));
+    for folder in [&unpacked, &root] {
+        sys::create_private_dir(folder)?;
+    }
+    let scan = Scan::default().with_command_line(&[image.to_owned()])?;
+    let (config, _) = global.config();
+    let options = args.transfer.source_options(None, &config);
+    let sources = Sources::open(&args.from, options)?;
+    let observer = |event: SyncEvent<'_>| plain(&output, &event);
+    let syncer = Syncer {
+        repo: global.repo(),
+        create: None,
+        limits: args.transfer.limits(),
+        sources: &sources,
+        lock: None,
+        keep_for: None,
+        spool_dir: args.transfer.spool_dir(),
+        retry: args.transfer.retry(),
+        lock_limit: Duration::from_secs(args.wait),
+        since_boot: SinceBoot::of(&global.host_root),
+        observer: &observer,
+    };
+    for image in scan.images {
+        let name = image.name.clone();
+        let wanted = wanted_of(image, None, args.platform.as_ref(), None)?;
+        let read = syncer.read_unpulled(&wanted, &unpacked, &root)?;
+        let Unpulled {
+            layers,
+            layers_read,
+        } = read;
+        output.say(&format!(
+            "{name}: read {layers_read} of {}",
+            count(layers, "layer")
+        ));
+    }
+    Ok(work)
+}
+
+fn targets(global: &Global, args: &Args, root: Option<&Path>) -> Result<Vec<Target>, Failure> {
+    if let Some(path) = root {
         let Selector::Id(id) = &args.deployment else {
             let message = format!(
                 "--deployment {} is a deployment of this host, whose root is found without --root",
@@ -164,7 +220,7 @@ fn targets(global: &Global, args: &Args) -> Result<Vec<Target>, Failure> {
             return Err(Failure::new(Exit::Usage, message));
         };
         let dir = sys::open_dir(path)?;
-        let path = path.clone();
+        let path = path.to_owned();
         let root = Some(Root { path, dir });
         return Ok(vec![Target {
             id: id.clone(),
@@ -325,9 +381,14 @@ fn wanted(
     lock: Option<&Lock>,
     output: &Output,
 ) -> Result<Vec<Wanted>, Failure> {
-    let scan = match root {
-        Some(root) => bound::scan(root.dir.as_fd())?,
-        None => Scan::default(),
+    let scan = match (root, lock) {
+        // Of a host image that is not pulled that is all that was read.
+        (_, Some(lock)) if args.host_image.is_some() => {
+            let names = lock.images.iter().map(|image| image.name.to_string());
+            Scan::default().with_command_line(&names.collect::<Vec<_>>())?
+        }
+        (Some(root), _) => bound::scan(root.dir.as_fd())?,
+        (None, _) => Scan::default(),
     };
     let scan = scan.with_command_line(&args.images)?;
     for warning in &scan.warnings {

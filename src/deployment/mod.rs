@@ -22,6 +22,7 @@ mod since_boot;
 mod status;
 mod store_images;
 mod sync;
+mod unpulled;
 
 pub use boot::boot_units;
 pub use dangling::{
@@ -48,3 +49,4 @@ pub use retry::{LONGEST_PAUSE, Retry};
 pub use since_boot::SinceBoot;
 pub use status::{Condition, DeploymentStatus, Kind, Role, Status, status};
 pub use sync::{SyncError, SyncEvent, Synced, Syncer};
+pub use unpulled::Unpulled;
