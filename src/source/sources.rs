@@ -21,7 +21,8 @@ use crate::name::ImageName;
 /// whoever calls it fills this in.
 #[derive(Debug, Clone, Default)]
 pub struct SourceOptions {
-    /// Where compressed archives are decompressed to, as unnamed files.
+    /// Where compressed archives are decompressed to, as unnamed files, and where
+    /// skopeo is shown the signatures of a layout, in a folder that is removed.
     pub spool_dir: PathBuf,
     /// Where the host's policy.json may be, in order: the user's, then
     /// `/etc/containers/policy.json`. For native sources, and for a skopeo before
