@@ -749,10 +749,236 @@ fn what_cannot_be_bundled_is_told() {
         assert!(said.contains(words), "{words}: {said}");
         assert!(!bundle.exists(), "{said}");
     }
-    let call = call(&image).replace("--output oci:", "--output containers-storage:[");
-    let (_, said) = boundstore.exits(2, &call.replace("bundle --no", "bundle]x:1 --no"));
-    assert!(
-        said.contains("no place for a bundle") || said.contains("not closed"),
-        "{said}"
-    );
+    let call = call(&image).replace(&oci(&bundle), "containers-storage:[/x]x:1");
+    let (_, said) = boundstore.exits(2, &call);
+    assert!(said.contains("no place for a bundle"), "{said}");
+}
+
+/// Its first image is the host's, whatever name it is taken for.
+#[test]
+fn a_bundle_is_no_image() {
+    let Some(world) = World::new() else { return };
+    let bundle = world.path("bundle");
+    let remote = format!("docker://{}/app:bundle", world.address);
+    world.create(&format!("{}:{}", oci(&bundle), world.name("web")));
+    world.create(&remote);
+    let host = world.boundstore("host");
+    for args in [
+        format!("--image {} --from {}", world.name("web"), oci(&bundle)),
+        format!("--image {}={}", world.name("web"), oci(&bundle)),
+        format!("--image {}={remote}", world.name("web")),
+    ] {
+        let call = format!("sync --deployment d {args} {}", world.options());
+        let (_, said) = host.exits(1, &call);
+        assert!(said.contains("boundstore bundle apply"), "{args}: {said}");
+    }
+}
+
+/// A bundle in a folder, whose documents are changed.
+struct Changed {
+    world: World,
+    bundle: PathBuf,
+    top: Value,
+    index: Value,
+}
+
+impl Changed {
+    fn new() -> Option<Self> {
+        let world = World::new()?;
+        let bundle = world.path("bundle");
+        world.create(&oci(&bundle));
+        let mut changed = Self {
+            world,
+            bundle,
+            top: Value::Null,
+            index: Value::Null,
+        };
+        let listed = fs::read(changed.bundle.join("index.json")).unwrap();
+        let listed: Value = serde_json::from_slice(&listed).unwrap();
+        changed.top = listed["manifests"][0].clone();
+        changed.index = changed.read(&changed.top["digest"]);
+        Some(changed)
+    }
+
+    fn read(&self, digest: &Value) -> Value {
+        let hex = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
+        let bytes = fs::read(self.bundle.join("blobs/sha256").join(hex)).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    /// Its digest and size.
+    fn put(&self, value: &Value) -> (Value, Value) {
+        let bytes = serde_json::to_vec(value).unwrap();
+        let digest = sha256(&bytes);
+        let blobs = self.bundle.join("blobs/sha256");
+        fs::write(blobs.join(&digest[7..]), &bytes).unwrap();
+        (digest.into(), bytes.len().into())
+    }
+
+    fn entry(&self, index: &Value) -> Value {
+        let (digest, size) = self.put(index);
+        json!({ "mediaType": INDEX, "digest": digest, "size": size })
+    }
+
+    fn list(&self, entries: &[Value]) {
+        let list = json!({ "schemaVersion": 2, "manifests": entries });
+        fs::write(self.bundle.join("index.json"), list.to_string()).unwrap();
+    }
+
+    /// `web` is another manifest now, its own or one in the place of `original`.
+    fn web(&self, manifest: &Value, original: Option<&Value>) -> Value {
+        let mut index = self.index.clone();
+        let member = &mut index["manifests"][2];
+        let (digest, size) = self.put(manifest);
+        let own = original.unwrap_or(&digest).clone();
+        for (key, value) in [("digest", &digest), ("manifest", &own), ("top", &own)] {
+            member["annotations"][format!("dev.boundstore.bundle.{key}")] = value.clone();
+        }
+        member["digest"] = digest;
+        member["size"] = size;
+        index
+    }
+
+    fn from(&self) -> String {
+        oci(&self.bundle)
+    }
+
+    fn inspect(&self) -> String {
+        format!("bundle inspect {} {}", self.from(), self.world.options())
+    }
+}
+
+/// Claims that are not so, and more of anything than there is.
+#[test]
+fn a_hostile_bundle_costs_nothing() {
+    let Some(changed) = Changed::new() else {
+        return;
+    };
+    let boundstore = changed.world.boundstore("inspect");
+    let manifest = changed.read(&changed.index["manifests"][2]["digest"]);
+    // One blob of two sizes.
+    let mut twice = manifest.clone();
+    twice["layers"][1] = twice["layers"][0].clone();
+    twice["layers"][1]["size"] = 12_345.into();
+    changed.list(&[changed.entry(&changed.web(&twice, None))]);
+    changed
+        .world
+        .refuses(&changed.from(), &["layer 1 of", "12345 bytes"]);
+    // Sizes that add up to more than there is.
+    let mut long = manifest.clone();
+    for (at, layer) in long["layers"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .enumerate()
+    {
+        layer["size"] = i64::MAX.into();
+        layer["digest"] = sha256(at.to_string().as_bytes()).into();
+    }
+    let third = json!({ "mediaType": MANIFEST, "digest": sha256(b"3"), "size": i64::MAX });
+    long["layers"].as_array_mut().unwrap().push(third);
+    changed.list(&[changed.entry(&changed.web(&long, None))]);
+    let (_, said) = boundstore.exits(1, &changed.inspect());
+    assert!(said.contains("more than there can be"), "{said}");
+    // One index over and over is read once, and of many others not all are.
+    changed.list(&vec![changed.top.clone(); 10_000]);
+    boundstore.ok(&changed.inspect());
+    let other = |number: usize| {
+        let annotations = json!({ "n": number.to_string() });
+        changed.entry(&json!({ "schemaVersion": 2, "manifests": [], "annotations": annotations }))
+    };
+    let others = (0..100).map(other).chain([changed.top.clone()]);
+    changed.list(&others.collect::<Vec<_>>());
+    let (_, said) = boundstore.exits(1, &changed.inspect());
+    assert!(said.contains("more than 64 indexes"), "{said}");
+    // A platform that would write a line of its own.
+    let mut forged = changed.index.clone();
+    forged["manifests"][2]["platform"]["architecture"] = "x\nhost image".into();
+    changed.list(&[changed.entry(&forged)]);
+    let (_, said) = boundstore.exits(1, &changed.inspect());
+    assert!(said.contains("entry 2: its platform"), "{said}");
+}
+
+/// What is listed in the place of docker's manifest is of the same image.
+#[test]
+fn the_manifest_for_dockers_is_held_against_it() {
+    let Some(changed) = Changed::new() else {
+        return;
+    };
+    let manifest = changed.read(&changed.index["manifests"][2]["digest"]);
+    let mut docker = manifest.clone();
+    docker["mediaType"] = "application/vnd.docker.distribution.manifest.v2+json".into();
+    docker["config"]["mediaType"] = "application/vnd.docker.container.image.v1+json".into();
+    for layer in docker["layers"].as_array_mut().unwrap() {
+        layer["mediaType"] = "application/vnd.docker.image.rootfs.diff.tar.gzip".into();
+    }
+    let with = |docker: &Value| {
+        let (digest, size) = changed.put(docker);
+        let mut index = changed.web(&manifest, Some(&digest));
+        let mut originals = changed.read(&index["manifests"][5]["digest"]);
+        let media_type = "application/vnd.boundstore.original.v1+json";
+        let original = json!({ "mediaType": media_type, "digest": digest, "size": size });
+        originals["layers"].as_array_mut().unwrap().push(original);
+        let (digest, size) = changed.put(&originals);
+        let member = &mut index["manifests"][5];
+        member["annotations"]["dev.boundstore.bundle.digest"] = digest.clone();
+        member["digest"] = digest;
+        member["size"] = size;
+        changed.list(&[changed.entry(&index)]);
+    };
+    with(&docker);
+    changed
+        .world
+        .apply(&changed.from(), &changed.world.path("applied"));
+    docker["layers"].as_array_mut().unwrap().swap(0, 1);
+    with(&docker);
+    let name = changed.world.name("web");
+    changed
+        .world
+        .refuses(&changed.from(), &["is not that of", &name]);
+}
+
+/// What is about an image can stand in the way, and be left out.
+#[test]
+fn artifacts_are_few_and_can_be_left_out() {
+    let Some(world) = World::new() else { return };
+    let mut layout = Layout::new(&world.path("many"));
+    let name = "registry.test/many:1";
+    let layer = LayerBlob::gzip(&tar(&[("file", &content(1, 9000))]));
+    let subject = layout.image(name, &[layer]);
+    let image = fs::read(layout.blob_path(&subject)).unwrap();
+    let mut documents = vec![(image, name.to_owned())];
+    for number in 0..257 {
+        let sbom = about(&layout, &subject, number.to_string().as_bytes(), true);
+        documents.push((sbom, format!("n{number}")));
+    }
+    documents.push((vec![b' '; 5 << 20], "long".to_owned()));
+    let all: Vec<(&str, &[u8], &str)> = { documents.iter() }
+        .map(|(bytes, name)| (MANIFEST, &bytes[..], &name[..]))
+        .collect();
+    list(&layout, &all);
+    let boundstore = world.boundstore("create");
+    let bundle = world.path("bundle");
+    let call = |more: &str| {
+        let (to, from, options) = (oci(&bundle), oci(&layout.path), world.options());
+        format!("bundle create --output {to} --image {name} --from {from} {options} {more}")
+    };
+    let (_, said) = boundstore.exits(1, &call(""));
+    for words in ["more than 256", "--no-artifacts"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    boundstore.ok(&call("--no-artifacts"));
+    fs::remove_dir_all(&bundle).unwrap();
+    // What is damaged or too long is about nothing: a layout holds much else.
+    list(&layout, &[&all[..10], &all[258..]].concat());
+    fs::remove_file(layout.blob_path(&sha256(all[9].1))).unwrap();
+    let mut masked = Command::new("sh");
+    let create = boundstore.command(&format!("--json {}", call("")));
+    masked.args(["-c", r#"umask 077; exec "$@""#, "sh"]);
+    masked.arg(create.get_program()).args(create.get_args());
+    let made: Value = serde_json::from_str(&text(&mut masked)).unwrap();
+    assert_eq!(made["members"].as_array().unwrap().len(), 1 + 8);
+    // Everybody can read it, whatever the umask.
+    let mut find = Command::new("find");
+    assert_eq!(text(find.arg(&bundle).args(["!", "-perm", "-444"])), "");
 }

@@ -12,7 +12,10 @@ mod layout;
 use std::{
     collections::BTreeSet,
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, chown, symlink},
+    },
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -447,7 +450,7 @@ fn an_unchanged_image_gives_an_unchanged_layer() {
     let boundstore = Boundstore::new(&scratch, "embed-repo");
     let to = format!("--layers {}", scratch.join("3").display());
     let (_, said) = boundstore.exits(1, &embed_args(&scratch, &[image("a", "a")], &to));
-    assert!(said.contains("not empty"), "{said}");
+    assert!(said.contains("not empty: remove it"), "{said}");
 }
 
 /// The empty store of `make install` makes room; nothing else does.
@@ -491,6 +494,30 @@ fn only_a_store_without_images_is_replaced() {
     empty();
     fs::write(place.join("overlay/mine"), "").unwrap();
     refused("overlay/mine");
+    fs::remove_dir_all(&place).unwrap();
+    // An empty store by its names alone: links that lead elsewhere, a file with
+    // something in it, a filesystem of somebody else's.
+    empty();
+    let elsewhere = scratch.dir("elsewhere");
+    fs::rename(place.join("overlay-images"), elsewhere.join("images")).unwrap();
+    symlink(elsewhere.join("images"), place.join("overlay-images")).unwrap();
+    refused("overlay-images");
+    assert!(elsewhere.join("images/images.lock").exists());
+    fs::remove_dir_all(&place).unwrap();
+    empty();
+    fs::write(place.join("vfs-images/images.lock"), [b'x'; 65]).unwrap();
+    refused("vfs-images/images.lock");
+    assert_eq!(
+        fs::read(place.join("vfs-images/images.lock")).unwrap(),
+        [b'x'; 65]
+    );
+    fs::remove_dir_all(&place).unwrap();
+    empty();
+    let mut mount = Command::new("mount");
+    text(mount.arg("--bind").args([&place, &place]));
+    refused("a filesystem mounted on it");
+    text(Command::new("umount").arg(&place));
+    assert!(place.join("vfs-layers/layers.lock").exists());
     fs::remove_dir_all(&place).unwrap();
     symlink("elsewhere", &place).unwrap();
     refused("no directory");
@@ -612,10 +639,32 @@ fn a_lock_file_is_followed() {
         ),
     );
     assert_eq!(told["images"][0]["name"], name);
+    // Other bytes than the locked ones, and the same that make another set image.
+    let place = scratch.join("b");
+    let file = root.join("usr/lib/boundstore/bound-images.lock.json");
+    let locked = fs::read_to_string(&file).unwrap();
+    let parsed: Value = serde_json::from_str(&locked).unwrap();
+    let id = parsed["set_image"]["sha512"].as_str().unwrap();
+    let wrong = locked.replace(id, &"0".repeat(128));
+    fs::write(&file, wrong).unwrap();
+    let to = format!("{} --output {}", from(&layout.path), place.display());
+    let (_, said) = boundstore.exits(5, &embed_args(&scratch, &[], &to));
+    assert!(
+        said.contains(id) && said.contains(&"0".repeat(128)),
+        "{said}"
+    );
+    assert!(!place.exists());
+    fs::write(&file, &locked).unwrap();
+    let digest = parsed["images"][0]["manifest"]["digest"].as_str().unwrap();
+    let moved_lock = locked.replace(digest, &sha256(b"another"));
+    fs::write(&file, moved_lock).unwrap();
+    let args = format!("{} --retry-for 0", embed_args(&scratch, &[], &to));
+    let (_, said) = boundstore.exits(4, &args);
+    assert!(said.contains(name), "{said}");
+    fs::write(&file, locked).unwrap();
     // The tag has moved: the lock has not.
     let mut moved = Layout::new(&scratch.join("moved"));
     moved.image(name, &[layer(2)]);
-    let place = scratch.join("b");
     let to = format!("{} --output {}", from(&moved.path), place.display());
     let (_, said) = boundstore.exits(
         4,
@@ -657,5 +706,90 @@ fn what_is_asked_wrongly() {
     let args = embed_args(&scratch, &both(), &to);
     let (_, said) = boundstore.exits(1, &args);
     assert!(said.contains("no/such/folder"), "{said}");
-    assert!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o700 == 0o700);
+    // What is no file is not replaced by one; a name of any bytes is.
+    let fifo = scratch.join("fifo");
+    text(Command::new("mkfifo").arg(&fifo));
+    let link = scratch.join("link");
+    symlink("target", &link).unwrap();
+    for place in [&fifo, &link] {
+        let to = format!("--tar {}", place.display());
+        let (_, said) = boundstore.exits(1, &embed_args(&scratch, &both(), &to));
+        assert!(said.contains("is no file: remove it"), "{said}");
+    }
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    let mut odd = boundstore.command(&embed_args(&scratch, &both()[..1], "--json --tar"));
+    let name = std::ffi::OsStr::from_bytes(b"odd\xff.tar");
+    let done = output(odd.arg(scratch.join(name)));
+    assert!(done.status.success(), "{}", describe(&odd, &done));
+    assert!(scratch.join(name).exists());
+}
+
+/// More names than ext4 gives one file: the trees get copies.
+#[test]
+fn more_links_than_a_filesystem_has() {
+    if !ready(&["mkfs.ext4", "mount", "skopeo"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let disk = disk(&scratch, "mkfs.ext4 -q", 96);
+    let mut builder = ::tar::Builder::new(Vec::new());
+    for number in 0..40_000 {
+        let mut header = ::tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(if number == 0 { 9000 } else { 0 });
+        let path = format!("d/{number}");
+        if number == 0 {
+            builder
+                .append_data(&mut header, path, &content(1, 9000)[..])
+                .unwrap();
+        } else {
+            header.set_entry_type(::tar::EntryType::Link);
+            builder.append_link(&mut header, path, "d/0").unwrap();
+        }
+    }
+    let many = LayerBlob::gzip(&builder.into_inner().unwrap());
+    let mut layout = Layout::new(&scratch.join("layout"));
+    let top = LayerBlob::gzip(&tar(&[("top", b"x")]));
+    layout.image("1", &[many, top]);
+    let images = [layout.arg("localhost/many:1", "1")];
+    let place = disk.join("linked");
+    embed(
+        &scratch,
+        &images,
+        &format!("--hardlink --output {}", place.display()),
+    );
+    let linked = fs::metadata(place.join("overlay/l"));
+    assert!(linked.unwrap().is_dir());
+    let names = text(Command::new("find").arg(&place).args(["-path", "*/d/*"]));
+    assert_eq!(names.lines().count(), 80_000);
+}
+
+/// Owners that a user namespace has not: it is told what takes none.
+#[test]
+fn a_user_namespace_that_lacks_owners() {
+    if !ready(&["unshare", "skopeo"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let boundstore = Boundstore::new(&scratch, "embed-repo");
+    let owners = Image::read(&fixtures().join("odd/owners"), "1");
+    let images = [bound("localhost/owners:1", owners.source())];
+    let place = scratch.join("plain");
+    let wrapped = boundstore.command(&embed_args(
+        &scratch,
+        &images,
+        &format!("--output {}", place.display()),
+    ));
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user"])
+        .arg(wrapped.get_program());
+    let done = output(command.args(wrapped.get_args()));
+    let said = describe(&command, &done);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("takes root") && said.contains("layer tar"),
+        "{said}"
+    );
+    assert!(!place.exists());
 }

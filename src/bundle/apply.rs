@@ -1,8 +1,14 @@
 //! Reading a bundle, and putting its images back as they were.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use super::{BundleError, BundleIndex, BundledImage, Content, NewLayout, StagedLayout};
+use super::{
+    BundleError, BundleIndex, BundledImage, Content, NewLayout, StagedLayout,
+    oci_manifest::oci_manifest,
+};
 use crate::{
     document::{
         Descriptor, DocumentKind, References, document_media_type, parse_manifest, parse_references,
@@ -10,6 +16,9 @@ use crate::{
     name::BlobDigest,
     source::{Documents, Layout, ResolvedImage},
 };
+
+/// How many indexes of a layout are looked into.
+const INDEX_LIMIT: usize = 64;
 
 /// A bundle in a layout.
 #[derive(Debug)]
@@ -37,34 +46,36 @@ impl<'l> Bundle<'l> {
     /// # Errors
     /// [`BundleError`].
     pub fn open(layout: &'l Layout) -> Result<Self, BundleError> {
-        let mut bundles = Vec::new();
+        let none = |found: &str| BundleError::NoBundle {
+            origin: layout.origin().to_owned(),
+            found: found.to_owned(),
+        };
+        let mut bundle: Option<Vec<u8>> = None;
         let mut unusable = None;
+        let mut seen = BTreeSet::new();
         for entry in layout.entries() {
-            if entry.kind != Some(DocumentKind::Index) {
+            if entry.kind != Some(DocumentKind::Index) || !seen.insert(entry.document.digest) {
                 continue;
+            }
+            if seen.len() > INDEX_LIMIT {
+                return Err(none(&format!("more than {INDEX_LIMIT} indexes")));
             }
             let bytes = layout.read("the index", &entry.document)?;
             match BundleIndex::is_one(&bytes) {
-                Ok(true) => bundles.push(bytes),
+                Ok(true) if bundle.is_some() => return Err(none("several bundles")),
+                Ok(true) => bundle = Some(bytes),
                 Ok(false) => {}
                 Err(error) => unusable = Some(error),
             }
         }
-        bundles.dedup();
-        match bundles.as_slice() {
-            [bytes] => Ok(Self {
+        match bundle {
+            Some(bytes) => Ok(Self {
                 layout,
-                digest: BlobDigest::of(bytes),
-                index: BundleIndex::parse(bytes)?,
+                digest: BlobDigest::of(&bytes),
+                index: BundleIndex::parse(&bytes)?,
             }),
             // It may be the bundle, or not: what is wrong with it says more.
-            found => Err(unusable.unwrap_or_else(|| BundleError::NoBundle {
-                origin: layout.origin().to_owned(),
-                found: match found.len() {
-                    0 => "no bundle".to_owned(),
-                    many => format!("{many} bundles"),
-                },
-            })),
+            None => Err(unusable.unwrap_or_else(|| none("no bundle"))),
         }
     }
 
@@ -79,7 +90,11 @@ impl<'l> Bundle<'l> {
             blobs.insert(member.document.digest, member.document.size);
             blobs.extend(references.blobs.iter().map(|blob| (blob.digest, blob.size)));
         }
-        Ok(blobs.values().sum())
+        let sum = { blobs.values() }.try_fold(0_u64, |sum, size| sum.checked_add(*size));
+        sum.ok_or_else(|| BundleError::Index {
+            digest: self.digest,
+            reason: "the sizes in it are more than there can be".to_owned(),
+        })
     }
 
     fn manifest(&self, document: &Descriptor) -> Result<(Vec<u8>, References), BundleError> {
@@ -154,7 +169,7 @@ impl Restorer<'_> {
         };
         let (carried, _) = self.bundle.manifest(document)?;
         let manifest = match image.manifest.cast() == document.digest {
-            true => carried,
+            true => carried.clone(),
             false => original(image.manifest.cast())?,
         };
         let indexes = match image.top == image.manifest.cast() {
@@ -166,6 +181,10 @@ impl Restorer<'_> {
             source,
         };
         let parsed = parse_manifest(&manifest).map_err(unusable)?;
+        if image.manifest.cast() != document.digest && carried != oci_manifest(&parsed) {
+            let digest = document.digest;
+            return Err(BundleError::NotTheSame { name, digest });
+        }
         let what = format!("the config of {name}");
         let config = self.bundle.layout.read(&what, &parsed.config)?;
         let documents = Documents {

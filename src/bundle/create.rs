@@ -2,17 +2,15 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     BundleError, BundleIndex, BundledImage, Content, Member, NewLayout, StagedLayout,
     index::{ARTIFACT_TYPE, OCI_MANIFEST},
+    oci_manifest::{manifest, oci_manifest},
 };
 use crate::{
-    document::{
-        Compression, Descriptor, ManifestDocument, document_media_type, parse_index,
-        parse_manifest, parse_references,
-    },
+    document::{Descriptor, document_media_type, parse_index, parse_manifest, parse_references},
     name::{BlobDigest, Platform},
     source::{Artifact, Found, Spool},
 };
@@ -136,10 +134,14 @@ impl Maker {
     fn artifact(&mut self, artifact: &Artifact) -> Result<Member, BundleError> {
         let what = format!("an artifact of {}", artifact.subject);
         let bytes = artifact.layout.read(&what, &artifact.document)?;
-        let references = parse_references(&bytes).map_err(|source| BundleError::Document {
+        let unusable = |source| BundleError::Document {
             what: what.clone(),
             source,
-        })?;
+        };
+        let references = parse_references(&bytes).map_err(unusable)?;
+        if document_media_type(&bytes).map_err(unusable)? != OCI_MANIFEST {
+            return Err(BundleError::Artifact { what });
+        }
         for blob in &references.blobs {
             let holder = &artifact.layout;
             self.layout.blob(blob, &what, &artifact.origin, || {
@@ -175,39 +177,4 @@ impl Maker {
             content: Content::Originals,
         }))
     }
-}
-
-fn manifest(config: &Value, layers: &[Value], artifact_type: Option<&str>) -> Vec<u8> {
-    let mut manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-    });
-    if let Some(artifact_type) = artifact_type {
-        manifest["artifactType"] = artifact_type.into();
-    }
-    manifest["config"] = config.clone();
-    manifest["layers"] = layers.into();
-    // A value of strings and numbers can be written.
-    serde_json::to_vec(&manifest).unwrap_or_default()
-}
-
-/// The OCI manifest of an image whose own is docker's: of the same blobs.
-fn oci_manifest(docker: &ManifestDocument) -> Vec<u8> {
-    let layer = |compression| match compression {
-        Compression::None => "application/vnd.oci.image.layer.v1.tar",
-        Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
-        Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
-    };
-    let layers: Vec<Value> = { docker.layers.iter() }
-        .map(|blob| {
-            json!({
-                "mediaType": layer(blob.compression), "digest": blob.digest, "size": blob.size,
-            })
-        })
-        .collect();
-    let config = json!({
-        "mediaType": "application/vnd.oci.image.config.v1+json",
-        "digest": docker.config.digest, "size": docker.config.size,
-    });
-    manifest(&config, &layers, None)
 }

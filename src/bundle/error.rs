@@ -72,6 +72,23 @@ pub enum BundleError {
         /// Which.
         digest: BlobDigest,
     },
+    /// The manifest in the place of docker's is of another image.
+    #[error("the manifest {digest} in the bundle is not that of {name}'s original one")]
+    NotTheSame {
+        /// Which image.
+        name: String,
+        /// What the bundle lists.
+        digest: BlobDigest,
+    },
+    /// No OCI index can list it.
+    #[error(
+        "{what} has a manifest of docker's, which skopeo copies in no bundle: \
+         leave what is about images out with --no-artifacts"
+    )]
+    Artifact {
+        /// Which.
+        what: String,
+    },
     /// An index that lists the manifest only through another.
     #[error(
         "{name} names an index in an index, which no bundle can hold: \

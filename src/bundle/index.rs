@@ -8,6 +8,7 @@ use super::BundleError;
 use crate::{
     document::{Descriptor, IndexDocument, IndexEntry, parse_index},
     name::{BlobDigest, ImageName, ManifestDigest, Platform},
+    source::BUNDLE as VERSION,
 };
 
 /// What a bundle's index says it is, for registries. Whoever rewrites an index
@@ -16,7 +17,6 @@ pub const ARTIFACT_TYPE: &str = "application/vnd.boundstore.bundle.v1+json";
 pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-const VERSION: &str = "dev.boundstore.bundle.version";
 const ROLE: &str = "dev.boundstore.bundle.role";
 const NAME: &str = "dev.boundstore.bundle.name";
 const DIGEST: &str = "dev.boundstore.bundle.digest";
@@ -207,8 +207,11 @@ impl Member {
                 is_host: role == "host",
                 name: { wanted(NAME)?.parse() }
                     .map_err(|error| bad(format!("annotation {NAME}: {error}")))?,
-                platform: { entry.platform.clone() }
-                    .ok_or_else(|| bad("it states no platform".to_owned()))?,
+                platform: { entry.platform.as_ref() }
+                    .ok_or_else(|| bad("it states no platform".to_owned()))?
+                    .to_string()
+                    .parse()
+                    .map_err(|error| bad(format!("its platform: {error}")))?,
                 manifest: digest(MANIFEST)?.cast(),
                 top: digest(TOP)?,
             }),

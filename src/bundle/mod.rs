@@ -18,6 +18,7 @@ mod create;
 mod error;
 mod index;
 mod new_layout;
+mod oci_manifest;
 
 pub use apply::{Applied, Bundle, apply};
 pub use create::{Ingredient, create};

@@ -1,7 +1,7 @@
 //! An OCI image layout that is being written (OCI image spec, image-layout.md).
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::{self, File, Permissions},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
@@ -9,14 +9,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tempfile::{NamedTempFile, TempDir};
 
 use super::BundleError;
 use crate::{
     document::Descriptor,
     error::Doing,
     name::{BlobDigest, Hasher},
-    sys,
+    sys::{self, WorkDir},
 };
 
 const BLOBS: &str = "blobs/sha256";
@@ -27,9 +26,10 @@ const BLOBS: &str = "blobs/sha256";
 #[must_use = "a layout vanishes unless it is finished"]
 #[derive(Debug)]
 pub struct NewLayout {
-    work: TempDir,
+    work: WorkDir,
     way_out: &'static str,
-    has: BTreeSet<BlobDigest>,
+    /// What is in it, and how long that is.
+    has: BTreeMap<BlobDigest, u64>,
     entries: Vec<Value>,
 }
 
@@ -39,7 +39,7 @@ pub struct NewLayout {
 #[must_use = "a staged layout vanishes unless it is published"]
 #[derive(Debug)]
 pub struct StagedLayout {
-    work: TempDir,
+    work: WorkDir,
 }
 
 impl NewLayout {
@@ -49,16 +49,13 @@ impl NewLayout {
     /// # Errors
     /// The system's.
     pub fn begin(parent: &Path, way_out: &'static str) -> Result<Self, BundleError> {
-        let work = tempfile::Builder::new()
-            .prefix(".boundstore-bundle.")
-            .tempdir_in(parent)
-            .doing("create a folder in", parent)?;
+        let work = WorkDir::new_in(parent, ".boundstore-bundle.")?;
         let blobs = work.path().join(BLOBS);
         fs::create_dir_all(&blobs).doing("create folder", &blobs)?;
         Ok(Self {
             work,
             way_out,
-            has: BTreeSet::new(),
+            has: BTreeMap::new(),
             entries: Vec::new(),
         })
     }
@@ -75,8 +72,13 @@ impl NewLayout {
         origin: &str,
         open: impl FnOnce() -> Result<Box<dyn Read + Send>, BundleError>,
     ) -> Result<(), BundleError> {
-        if !self.has.insert(expected.digest) {
-            return Ok(());
+        let told = |blob: &Descriptor| format!("{} of {} bytes", blob.digest, blob.size);
+        if let Some(size) = self.has.get(&expected.digest) {
+            if *size == expected.size {
+                return Ok(());
+            }
+            let found = format!("the same of {size} bytes");
+            return Err(self.wrong(what, origin, told(expected), found));
         }
         let path = self.path_of(&expected.digest);
         let mut file = File::create_new(&path).doing("create", &path)?;
@@ -98,19 +100,24 @@ impl NewLayout {
             size,
         };
         if found == *expected {
+            self.has.insert(found.digest, size);
             return Ok(());
         }
-        let told = |blob: &Descriptor| format!("{} of {} bytes", blob.digest, blob.size);
-        Err(BundleError::Blob {
+        let found = match size > expected.size {
+            true => format!("more than {} bytes", expected.size),
+            false => told(&found),
+        };
+        Err(self.wrong(what, origin, told(expected), found))
+    }
+
+    fn wrong(&self, what: &str, origin: &str, expected: String, found: String) -> BundleError {
+        BundleError::Blob {
             what: what.to_owned(),
             origin: origin.to_owned(),
             way_out: self.way_out,
-            expected: told(expected),
-            found: match size > expected.size {
-                true => format!("more than {} bytes", expected.size),
-                false => told(&found),
-            },
-        })
+            expected,
+            found,
+        }
     }
 
     /// Adds a document.
@@ -119,7 +126,7 @@ impl NewLayout {
     /// The system's.
     pub fn document(&mut self, bytes: &[u8]) -> Result<Descriptor, BundleError> {
         let of = Descriptor::of(bytes);
-        if self.has.insert(of.digest) {
+        if self.has.insert(of.digest, of.size).is_none() {
             let path = self.path_of(&of.digest);
             fs::write(&path, bytes).doing("write", &path)?;
         }
@@ -155,6 +162,19 @@ impl NewLayout {
         for (name, bytes) in [("index.json", index), ("oci-layout", marker)] {
             let path = folder.join(name);
             fs::write(&path, bytes).doing("write", &path)?;
+        }
+        // Whatever the umask.
+        let set = |path: &Path, mode| {
+            let mode = Permissions::from_mode(mode);
+            fs::set_permissions(path, mode).doing("change the mode of", path)
+        };
+        for name in ["blobs", BLOBS] {
+            set(&folder.join(name), 0o755)?;
+        }
+        let blobs = self.has.keys().map(|digest| self.path_of(digest));
+        let documents = ["index.json", "oci-layout"].map(|name| folder.join(name));
+        for path in blobs.chain(documents) {
+            set(&path, 0o644)?;
         }
         sys::sync_filesystem(sys::open_dir(folder)?, folder)?;
         Ok(StagedLayout { work: self.work })
@@ -196,10 +216,12 @@ impl StagedLayout {
     /// # Errors
     /// The system's.
     pub fn archive(self, place: &Path) -> Result<(), BundleError> {
-        let parent = parent_of(place);
-        let file = NamedTempFile::new_in(parent).doing("create a file in", parent)?;
+        let staged = self.path().join("archive.tar");
+        let file = File::create_new(&staged).doing("create", &staged)?;
         let mut tar = tar::Builder::new(file);
         tar.mode(tar::HeaderMode::Deterministic);
+        // Holes are the filesystem's.
+        tar.sparse(false);
         let blobs = self.path().join(BLOBS);
         let mut names = Vec::new();
         for entry in fs::read_dir(&blobs).doing("read", &blobs)? {
@@ -215,13 +237,11 @@ impl StagedLayout {
         }
         let file = tar.into_inner().doing("write", place)?;
         let mode = Permissions::from_mode(0o644);
-        file.as_file()
-            .set_permissions(mode)
+        file.set_permissions(mode)
             .doing("change the mode of", place)?;
-        file.as_file().sync_all().doing("sync", place)?;
-        file.persist(place)
-            .map_err(|error| error.error)
-            .doing("rename to", place)?;
+        file.sync_all().doing("sync", place)?;
+        fs::rename(&staged, place).doing("rename to", place)?;
+        let parent = parent_of(place);
         Ok(sys::fsync_dir(sys::current_dir(), parent)?)
     }
 }

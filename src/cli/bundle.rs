@@ -15,7 +15,8 @@ use crate::{
     bound::{BoundImage, Scan},
     bundle::{ARTIFACT_TYPE, Bundle, BundleIndex, Content, Member, apply},
     name::BlobDigest,
-    source::{Layout, SourceRef, fetch_layout, push_layout},
+    sink::{expect_file, expect_vacant},
+    source::{Layout, SourceError, SourceRef, fetch_layout, push_layout},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -41,6 +42,9 @@ pub(super) struct CreateArgs {
     /// The host image too, and where to take it from if not from its registry
     #[arg(long, value_name = "NAME[=SOURCE]")]
     host: Option<String>,
+    /// Leave out what is about the images: signatures, attestations, SBOMs
+    #[arg(long)]
+    no_artifacts: bool,
     #[command(flatten)]
     set: SetArgs,
 }
@@ -81,6 +85,11 @@ pub(super) fn run(global: &Global, verb: &Verb) -> Result<Exit, Failure> {
 
 fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
     let output = global.output();
+    match &args.output {
+        SourceRef::Oci { path, .. } => expect_vacant(path)?,
+        SourceRef::OciArchive { path, .. } => expect_file(path)?,
+        _ => {}
+    }
     let (mut wanted, lock) = args.set.wanted(&output)?;
     let mut host = None;
     if let Some(text) = &args.host {
@@ -108,14 +117,16 @@ fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
         }
     };
     let (staged, index) = args.set.with_syncer(global, lock.as_ref(), |syncer| {
-        Ok(syncer.bundle(&wanted, host.as_ref(), reference, work.path(), parent)?)
+        let about = (!args.no_artifacts).then_some(work.path());
+        Ok(syncer.bundle(&wanted, host.as_ref(), reference, about, parent)?)
     })?;
     let size = total(staged.path())?;
     match &args.output {
         SourceRef::Docker(name) => {
             let (config, _) = global.config();
             let options = args.set.transfer.source_options(None, &config);
-            push_layout(&options.skopeo, staged.path(), name, size)?;
+            let push = || push_layout(&options.skopeo, staged.path(), name, size);
+            retrying(global, &args.set.transfer, push)?;
         }
         SourceRef::OciArchive { path, .. } => staged.archive(path)?,
         SourceRef::Oci { path, .. } => staged.publish(path)?,
@@ -132,6 +143,7 @@ fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
 
 fn apply_verb(global: &Global, args: &ApplyArgs) -> Result<Exit, Failure> {
     let place = &args.directory;
+    expect_vacant(place)?;
     with_bundle(global, &args.source, &args.transfer, |bundle| {
         let applied = apply(bundle, parent_of(place))?;
         applied.layout.publish(place)?;
@@ -170,7 +182,10 @@ fn with_bundle(
         SourceRef::Docker(name) => {
             let (config, _) = global.config();
             let options = transfer.source_options(None, &config);
-            fetch_layout(&options.skopeo, name, &folder.path().join("layout"))?
+            let to = folder.path().join("layout");
+            retrying(global, transfer, || {
+                fetch_layout(&options.skopeo, name, &to)
+            })?
         }
         SourceRef::Oci { path, reference } => Layout::open_dir(path, reference.as_deref())?,
         SourceRef::OciArchive { path, reference } => {
@@ -182,6 +197,19 @@ fn with_bundle(
         }
     };
     work(&Bundle::open(&layout)?)
+}
+
+/// Does it again where the network refuses for the moment.
+fn retrying<T>(
+    global: &Global,
+    transfer: &Transfer,
+    attempt: impl FnMut() -> Result<T, SourceError>,
+) -> Result<T, SourceError> {
+    let output = global.output();
+    transfer.retry().run(attempt, |failed, pause| {
+        let (text, seconds) = (failed.text(), pause.as_secs());
+        output.say(&format!("{text}: trying again in {seconds} s"));
+    })
 }
 
 /// Bytes of all that a bundle in a folder holds.

@@ -13,7 +13,10 @@ use super::{
 use crate::{
     deployment::Embedded,
     repo::RepoView,
-    sink::{HardLinks, LayerTar, SinkError, stage_directory, stage_layer_tar, stage_layers},
+    sink::{
+        HardLinks, LayerTar, SinkError, expect_empty_store, expect_file, expect_vacant,
+        stage_directory, stage_layer_tar, stage_layers,
+    },
     store_tree::ValidStoreTree,
 };
 
@@ -77,6 +80,20 @@ struct Wrote {
 
 pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
     let output = global.output();
+    match &args.to {
+        To {
+            output: Some(place),
+            ..
+        } => expect_empty_store(place)?,
+        To {
+            tar: Some(place), ..
+        } => expect_file(place)?,
+        To {
+            layers: Some(place),
+            ..
+        } => expect_vacant(place)?,
+        To { .. } => {}
+    }
     let (wanted, lock) = args.set.wanted(&output)?;
     let work = args.set.transfer.work_dir("embed.")?;
     let embedded = args.set.with_syncer(global, lock.as_ref(), |syncer| {
@@ -128,7 +145,7 @@ fn write(args: &Args, view: &RepoView, tree: &ValidStoreTree) -> Result<Wrote, S
         return Ok(Wrote {
             lines: vec![format!("{}: {}", place.display(), bytes(written.bytes))],
             document: json!({
-                "output": place,
+                "output": place.display().to_string(),
                 "bytes": written.bytes,
             }),
             repeated_bytes: written.repeated_bytes,
@@ -140,7 +157,7 @@ fn write(args: &Args, view: &RepoView, tree: &ValidStoreTree) -> Result<Wrote, S
         return Ok(Wrote {
             lines: vec![layer_line(place, &layer)],
             document: json!({ "layers": [
-                { "file": place, "diff_id": layer.diff_id, "bytes": layer.bytes }
+                { "file": place.display().to_string(), "diff_id": layer.diff_id, "bytes": layer.bytes }
             ]}),
             repeated_bytes: layer.repeated_bytes,
         });
@@ -152,7 +169,7 @@ fn write(args: &Args, view: &RepoView, tree: &ValidStoreTree) -> Result<Wrote, S
         .map(|(_, file, layer)| layer_line(file, layer));
     let documents = layers.iter().map(|(part, file, layer)| {
         json!({
-            "file": file, "diff_id": layer.diff_id, "bytes": layer.bytes,
+            "file": file.display().to_string(), "diff_id": layer.diff_id, "bytes": layer.bytes,
             "image_id": part.image_id, "names": part.names,
         })
     });

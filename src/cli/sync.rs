@@ -8,7 +8,6 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{
     Global,
@@ -31,7 +30,7 @@ use crate::{
     name::{Algorithm, Platform},
     repo::{DeploymentId, NewRepo, Repo},
     source::{SourceRef, Sources, Wanted},
-    sys,
+    sys::{self, WorkDir},
 };
 
 /// How long a podman that writes to its store is waited for.
@@ -169,7 +168,7 @@ fn each(global: &Global, args: &Args, targets: &[Target]) -> Result<Exit, Failur
 }
 
 /// Reads what a host image binds, into the folder `root` of what is returned.
-fn read_unpulled(global: &Global, args: &Args, image: &str) -> Result<TempDir, Failure> {
+fn read_unpulled(global: &Global, args: &Args, image: &str) -> Result<WorkDir, Failure> {
     let output = global.output();
     let work = args.transfer.work_dir("host-image.")?;
     let (unpacked, root) = (work.path().join("unpacked"), work.path().join("root"));

@@ -5,8 +5,6 @@ use std::{
     time::Duration,
 };
 
-use tempfile::TempDir;
-
 use super::failure::{Exit, Failure};
 use crate::{
     bound::{BoundImage, LockedImage},
@@ -16,7 +14,7 @@ use crate::{
     import::ImportLimits,
     name::Platform,
     source::{Access, AuthFile, SkopeoOptions, SourceOptions, Wanted},
-    sys,
+    sys::{self, WorkDir},
 };
 
 #[derive(Debug, clap::Args)]
@@ -62,11 +60,10 @@ impl Transfer {
     }
 
     /// A new folder in the spool, which goes with what it returns.
-    pub(super) fn work_dir(&self, prefix: &str) -> Result<TempDir, Failure> {
+    pub(super) fn work_dir(&self, prefix: &str) -> Result<WorkDir, Failure> {
         let spool = self.spool_dir();
         std::fs::create_dir_all(&spool).doing("create", &spool)?;
-        let made = tempfile::Builder::new().prefix(prefix).tempdir_in(&spool);
-        Ok(made.doing("create a folder in", &spool)?)
+        Ok(WorkDir::new_in(&spool, prefix)?)
     }
 
     /// What the library is told of this host: it reads no environment itself.

@@ -12,7 +12,8 @@ use crate::{
 impl Syncer<'_> {
     /// Resolves and fetches the images, with what is about them, and makes a
     /// bundle of them in a new folder in `parent`: see [`create`]. `host` is
-    /// the name of the host image among them. [`Syncer::repo`] is not touched.
+    /// the name of the host image among them; what is about them is copied into
+    /// `work`, if there is one, else left out. [`Syncer::repo`] is not touched.
     ///
     /// # Errors
     /// See [`SyncError`].
@@ -21,26 +22,30 @@ impl Syncer<'_> {
         wanted: &[Wanted],
         host: Option<&ImageName>,
         reference: &str,
-        work: &Path,
+        work: Option<&Path>,
         parent: &Path,
     ) -> Result<(StagedLayout, BundleIndex), SyncError> {
         let plans = self.plan(None, wanted)?;
-        let spool = self.fetch(&plans)?;
         let platforms: HashMap<&ImageName, &Platform> = wanted
             .iter()
             .map(|wanted| (&wanted.name, &wanted.platform))
             .collect();
         let mut ingredients = Vec::new();
+        // Little, and refused sooner than the layers would be here.
         for plan in &plans {
             let name = &plan.image().name;
-            let artifacts = plan.found.artifacts(work);
+            let artifacts = match work {
+                Some(work) => self.trying(name, || plan.found.artifacts(work))?,
+                None => Vec::new(),
+            };
             ingredients.push(Ingredient {
                 found: plan.found.clone(),
                 platform: platforms[name].clone(),
                 is_host: host == Some(name),
-                artifacts: artifacts.map_err(|source| super::sync::source_error(name, source))?,
+                artifacts,
             });
         }
+        let spool = self.fetch(&plans)?;
         let made = create(&ingredients, spool.as_ref(), reference, parent)?;
         self.release(&plans, spool);
         Ok(made)

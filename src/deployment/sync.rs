@@ -518,12 +518,7 @@ impl Syncer<'_> {
         };
         let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
         let retry = self.retry;
-        let again = |failed: Failed<'_>, pause| {
-            let heard = Heard::again(failed, pause);
-            self.hear(&first.image().name, None, &heard);
-        };
-        let spool = retry.run(|| Spool::open(&self.spool_dir), again);
-        let spool = spool.map_err(|source| failed(first, source))?;
+        let spool = self.trying(&first.image().name, || Spool::open(&self.spool_dir))?;
         let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
             let mut progress = |step| tell(Heard::Step(step));
@@ -535,6 +530,19 @@ impl Syncer<'_> {
             self.hear(&plan.image().name, Some(&plan.found), &heard);
         })?;
         Ok(Some(spool))
+    }
+
+    /// Does it again where the network refuses for the moment.
+    pub(super) fn trying<T>(
+        &self,
+        name: &ImageName,
+        attempt: impl FnMut() -> Result<T, SourceError>,
+    ) -> Result<T, SyncError> {
+        let again = |failed: Failed<'_>, pause| {
+            self.hear(name, None, &Heard::again(failed, pause));
+        };
+        let done = self.retry.run(attempt, again);
+        done.map_err(|source| source_error(name, source))
     }
 
     /// Passes on what another thread tells.

@@ -10,10 +10,8 @@ use std::{
     sync::Arc,
 };
 
-use tempfile::TempDir;
-
 use super::{
-    SinkError,
+    SinkError, WORK,
     links::{HardLinks, Links},
 };
 use crate::{
@@ -22,7 +20,7 @@ use crate::{
     repo::{RepoError, RepoView},
     squash::tree::{Directory, FileContent, Inode, InodeContent, Metadata, Node},
     store_tree::ValidStoreTree,
-    sys::{self, Attributes, Special},
+    sys::{self, Attributes, Special, WorkDir},
 };
 
 /// The only files of a store without images: what `make install` makes, for
@@ -46,7 +44,7 @@ const EMPTY_STORE: [&str; 10] = [
 #[must_use = "a staged directory vanishes unless it is published"]
 #[derive(Debug)]
 pub struct StagedDirectory {
-    work: TempDir,
+    work: WorkDir,
     place: PathBuf,
     written: Written,
 }
@@ -75,20 +73,10 @@ pub fn stage_directory(
     links: HardLinks,
 ) -> Result<StagedDirectory, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
-    for found in what_is_at(&place)? {
-        if !EMPTY_STORE.iter().any(|known| found == Path::new(known)) {
-            return Err(SinkError::Occupied {
-                found: found.display().to_string(),
-                path: place,
-            });
-        }
-    }
-    let parent = place.parent().unwrap_or(Path::new("/"));
+    expect_empty_store(&place)?;
+    let parent = parent_of(&place);
     sys::create_dir_all_at(sys::current_dir(), parent)?;
-    let work = tempfile::Builder::new()
-        .prefix(".boundstore-embed.")
-        .tempdir_in(parent)
-        .doing("create a folder in", parent)?;
+    let work = WorkDir::new_in(parent, WORK)?;
     let folder = sys::open_dir(work.path())?;
     sys::remove_default_acl(&folder, work.path())?;
     let top = sys::create_dir_in(&folder, Path::new("store"))?;
@@ -115,58 +103,112 @@ impl StagedDirectory {
     /// Puts the store tree in its place.
     ///
     /// # Errors
-    /// [`SinkError`]: something has come into its place meanwhile.
+    /// [`SinkError`]: something has come into its place meanwhile; it is as it
+    /// was.
     pub fn publish(self) -> Result<Written, SinkError> {
-        let place = &self.place;
-        // In a container build the old store may lie in a layer below, whose
-        // directories overlayfs does not rename.
-        for known in EMPTY_STORE.iter().rev().chain([&""]) {
-            let path = place.join(known);
-            let removed = match fs::symlink_metadata(&path) {
-                Ok(found) if found.is_dir() => fs::remove_dir(&path),
-                Ok(_) => fs::remove_file(&path),
-                Err(error) => Err(error),
-            };
-            match removed {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.doing("remove", path)?,
-            }
+        let (place, staged) = (&self.place, self.work.path().join("store"));
+        let here = sys::current_dir();
+        match sys::rename_new_at(here, &staged, place) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.replace(&staged)?,
+            renamed => renamed?,
         }
-        fs::rename(self.work.path().join("store"), place).doing("rename to", place)?;
-        let parent = place.parent().unwrap_or(Path::new("/"));
-        sys::fsync_dir(sys::current_dir(), parent)?;
+        sys::fsync_dir(here, parent_of(place))?;
         Ok(self.written)
+    }
+
+    /// In the place of a store without images, which goes with the work.
+    fn replace(&self, staged: &Path) -> Result<(), SinkError> {
+        const EXDEV: i32 = 18;
+        let (place, here) = (&self.place, sys::current_dir());
+        expect_empty_store(place)?;
+        match sys::exchange_at(here, staged, place) {
+            // In a container build the old store lies in a layer below.
+            Err(error) if error.source.raw_os_error() == Some(EXDEV) => {
+                remove_empty_store(place)?;
+                return Ok(sys::rename_new_at(here, staged, place)?);
+            }
+            exchanged => exchanged?,
+        }
+        // Somebody may have put something there in the last moment.
+        if let Err(occupied) = expect_empty_store(staged) {
+            sys::exchange_at(here, staged, place)?;
+            return Err(match occupied {
+                SinkError::Occupied { found, .. } => SinkError::Occupied {
+                    path: place.clone(),
+                    found,
+                },
+                other => other,
+            });
+        }
+        Ok(())
     }
 }
 
-/// All that is at `place`, by its path below it.
-fn what_is_at(place: &Path) -> Result<Vec<PathBuf>, SinkError> {
-    let kind = match fs::symlink_metadata(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        found => found.doing("stat", place)?.file_type(),
-    };
-    if !kind.is_dir() {
-        return Err(SinkError::Occupied {
-            path: place.to_owned(),
-            found: "something that is no directory".to_owned(),
-        });
+fn parent_of(place: &Path) -> &Path {
+    place.parent().unwrap_or(Path::new("/"))
+}
+
+/// What a name of an empty store is: a lock file, or a directory.
+fn is_as_in_an_empty_store(name: &str, found: &fs::Metadata) -> bool {
+    match name.ends_with(".lock") {
+        true => found.is_file() && found.len() <= 64,
+        false => found.is_dir(),
     }
-    let mut found = Vec::new();
+}
+
+/// Whether a store can be put at `place`: nothing is there, or a store without
+/// images, and no other filesystem is mounted there.
+///
+/// # Errors
+/// [`SinkError::Occupied`], with the first thing that is in the way.
+pub fn expect_empty_store(place: &Path) -> Result<(), SinkError> {
+    let occupied = |found: String| SinkError::Occupied {
+        path: place.to_owned(),
+        found,
+    };
+    let found = match fs::symlink_metadata(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.doing("stat", place)?,
+    };
+    if !found.is_dir() {
+        return Err(occupied("something that is no directory".to_owned()));
+    }
+    if sys::mount_id(place)? != sys::mount_id(&place.join(".."))? {
+        return Err(occupied("a filesystem mounted on it".to_owned()));
+    }
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let path = place.join(&folder);
         for entry in fs::read_dir(&path).doing("read", &path)? {
             let entry = entry.doing("read", &path)?;
             let below = folder.join(entry.file_name());
-            // What is not known needs no looking into.
-            let is_known = EMPTY_STORE.iter().any(|known| below == Path::new(known));
-            if is_known && entry.file_type().doing("stat", entry.path())?.is_dir() {
-                folders.push(below.clone());
+            let known = EMPTY_STORE.iter().find(|known| below == Path::new(known));
+            let found = entry.metadata().doing("stat", entry.path())?;
+            if !known.is_some_and(|name| is_as_in_an_empty_store(name, &found)) {
+                return Err(occupied(below.display().to_string()));
             }
-            found.push(below);
+            if found.is_dir() {
+                folders.push(below);
+            }
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Its files and directories, and nothing else that may have come there.
+fn remove_empty_store(place: &Path) -> Result<(), SinkError> {
+    for name in EMPTY_STORE.iter().rev().chain([&""]) {
+        let path = place.join(name);
+        let removed = match name.ends_with(".lock") {
+            true => fs::remove_file(&path),
+            false => fs::remove_dir(&path),
+        };
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.doing("remove", path)?,
+        }
+    }
+    Ok(())
 }
 
 struct Writer<'a> {
@@ -210,9 +252,15 @@ impl Writer<'_> {
 
     fn put(&mut self, dir: &OwnedFd, name: &Path, inode: &Arc<Inode>) -> Result<(), SinkError> {
         if let Some(first) = self.links.first(inode, &self.path) {
+            const EMLINK: i32 = 31;
             let first = Path::new(OsStr::from_bytes(first));
-            let linked = sys::link_in(&self.top, first, dir, name);
-            return Ok(self.told(linked)?);
+            match sys::link_in(&self.top, first, dir, name) {
+                // More names than the filesystem gives a file: another copy.
+                Err(error) if error.source.raw_os_error() == Some(EMLINK) => {
+                    self.links.begin_anew(inode, &self.path);
+                }
+                linked => return Ok(self.told(linked)?),
+            }
         }
         let of = attributes(&inode.metadata);
         let special = match &inode.content {

@@ -34,6 +34,14 @@ pub enum SinkError {
         /// What is there, relative to it.
         found: String,
     },
+    /// Something is in the place of what is to be written.
+    #[error("{} is {found}: remove it, or name another", path.display())]
+    InTheWay {
+        /// The place.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// A file cannot be written down in a tar.
     #[error("no tar can hold the extended attribute {name:?} of {}", path.display())]
     Xattr {
@@ -48,8 +56,11 @@ impl From<PathError> for SinkError {
     fn from(error: PathError) -> Self {
         const EPERM: i32 = 1;
         const EACCES: i32 = 13;
+        const EINVAL: i32 = 22;
         match error.source.raw_os_error() {
             Some(EPERM | EACCES) => Self::Privilege(error),
+            // An owner that this user namespace has not.
+            Some(EINVAL) if error.verb == "change the owner of" => Self::Privilege(error),
             _ => Self::Path(error),
         }
     }

@@ -2,18 +2,15 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use tar::{EntryType, Header};
-use tempfile::{NamedTempFile, TempDir};
-
 use super::{
-    SinkError,
+    SinkError, WORK,
     links::{HardLinks, Links},
 };
 use crate::{
@@ -22,8 +19,9 @@ use crate::{
     repo::{RepoError, RepoView},
     squash::tree::{Device, Directory, FileContent, Inode, InodeContent, Metadata, Node},
     store_tree::{StorePart, ValidStoreTree},
-    sys,
+    sys::{self, WorkDir},
 };
+use tar::{EntryType, Header};
 
 /// A layer tar that is whole, beside the file it is meant to be.
 ///
@@ -31,7 +29,7 @@ use crate::{
 #[must_use = "a staged tar vanishes unless it is published"]
 #[derive(Debug)]
 pub struct StagedLayerTar {
-    file: NamedTempFile,
+    work: WorkDir,
     place: PathBuf,
     layer: LayerTar,
 }
@@ -46,6 +44,49 @@ pub struct LayerTar {
     /// How many of them it has already, for another file: what
     /// [`HardLinks::AcrossRootfs`] saves is most of it.
     pub repeated_bytes: u64,
+}
+
+/// The staged tar, in its folder.
+const NAME: &str = "layer.tar";
+
+/// Whether a file can be put at `place`: a regular one is there, or nothing.
+///
+/// # Errors
+/// [`SinkError::InTheWay`].
+pub fn expect_file(place: &Path) -> Result<(), SinkError> {
+    match kind(place)? {
+        Some(kind) if !kind.is_file() => in_the_way(place, "no file"),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a folder can be put at `place`: nothing is there, or an empty one.
+///
+/// # Errors
+/// [`SinkError::InTheWay`].
+pub fn expect_vacant(place: &Path) -> Result<(), SinkError> {
+    match kind(place)? {
+        None => Ok(()),
+        Some(kind) if !kind.is_dir() => in_the_way(place, "no folder"),
+        Some(_) => match fs::read_dir(place).doing("read", place)?.next() {
+            None => Ok(()),
+            Some(_) => in_the_way(place, "not empty"),
+        },
+    }
+}
+
+fn kind(place: &Path) -> Result<Option<fs::FileType>, SinkError> {
+    match fs::symlink_metadata(place) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => Ok(Some(found.doing("stat", place)?.file_type())),
+    }
+}
+
+fn in_the_way(place: &Path, found: &'static str) -> Result<(), SinkError> {
+    Err(SinkError::InTheWay {
+        path: place.to_owned(),
+        found,
+    })
 }
 
 /// Writes `tree` as a layer tar beside `place`, all its paths below `prefix`,
@@ -75,8 +116,9 @@ fn stage(
     links: HardLinks,
 ) -> Result<StagedLayerTar, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
-    let parent = place.parent().unwrap_or(Path::new("/"));
-    let mut file = NamedTempFile::new_in(parent).doing("create a file in", parent)?;
+    expect_file(&place)?;
+    let work = WorkDir::new_in(place.parent().unwrap_or(Path::new("/")), WORK)?;
+    let mut file = File::create_new(work.path().join(NAME)).doing("create", &place)?;
     let layer = write(view, tree, prefix, links, &mut file).map_err(|error| match error {
         // The tar writer knows no path.
         SinkError::Path(error) if error.path == Path::new("") => SinkError::Path(PathError {
@@ -85,8 +127,11 @@ fn stage(
         }),
         error => error,
     })?;
-    file.as_file().sync_all().doing("sync", &place)?;
-    Ok(StagedLayerTar { file, place, layer })
+    let mode = Permissions::from_mode(0o644);
+    file.set_permissions(mode)
+        .doing("change the mode of", &place)?;
+    file.sync_all().doing("sync", &place)?;
+    Ok(StagedLayerTar { work, place, layer })
 }
 
 impl StagedLayerTar {
@@ -95,14 +140,9 @@ impl StagedLayerTar {
     /// # Errors
     /// Whatever `rename(2)` says.
     pub fn publish(self) -> Result<LayerTar, SinkError> {
-        let Self { file, place, layer } = self;
-        let mode = Permissions::from_mode(0o644);
-        file.as_file()
-            .set_permissions(mode)
-            .doing("change the mode of", &place)?;
-        file.persist(&place)
-            .map_err(|error| error.error)
-            .doing("rename to", &place)?;
+        let Self { work, place, layer } = self;
+        expect_file(&place)?;
+        fs::rename(work.path().join(NAME), &place).doing("rename to", &place)?;
         let parent = place.parent().unwrap_or(Path::new("/"));
         sys::fsync_dir(sys::current_dir(), parent)?;
         Ok(layer)
@@ -155,7 +195,7 @@ fn write(
 #[must_use = "staged tars vanish unless they are published"]
 #[derive(Debug)]
 pub struct StagedLayers {
-    work: TempDir,
+    work: WorkDir,
     place: PathBuf,
     layers: Vec<(StorePart, PathBuf, LayerTar)>,
 }
@@ -175,11 +215,8 @@ pub fn stage_layers(
     links: HardLinks,
 ) -> Result<StagedLayers, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
-    let parent = place.parent().unwrap_or(Path::new("/"));
-    let work = tempfile::Builder::new()
-        .prefix(".boundstore-embed.")
-        .tempdir_in(parent)
-        .doing("create a folder in", parent)?;
+    expect_vacant(&place)?;
+    let work = WorkDir::new_in(place.parent().unwrap_or(Path::new("/")), WORK)?;
     let mut layers = Vec::new();
     for part in tree.parts() {
         let name = part.image_id.as_deref().unwrap_or("store");
@@ -200,9 +237,10 @@ impl StagedLayers {
     /// in the order of the layers.
     ///
     /// # Errors
-    /// Whatever `rename(2)` says: `ENOTEMPTY` for a folder that is not empty.
+    /// [`SinkError`]: something has come into its place.
     pub fn publish(self) -> Result<Vec<(StorePart, PathBuf, LayerTar)>, SinkError> {
         let work = self.work.path();
+        expect_vacant(&self.place)?;
         let mode = Permissions::from_mode(0o755);
         fs::set_permissions(work, mode).doing("change the mode of", work)?;
         fs::rename(work, &self.place).doing("rename to", &self.place)?;

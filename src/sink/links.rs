@@ -42,6 +42,11 @@ impl Links {
         }
     }
 
+    /// Takes `path` for the first name of `inode` from now on.
+    pub(super) fn begin_anew(&mut self, inode: &Arc<Inode>, path: &[u8]) {
+        self.first.insert(Arc::as_ptr(inode), path.into());
+    }
+
     /// The name that `inode` has already, which `path` is to be a link to; else
     /// remembers `path`.
     pub(super) fn first(&mut self, inode: &Arc<Inode>, path: &[u8]) -> Option<&[u8]> {

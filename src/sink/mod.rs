@@ -7,8 +7,14 @@ mod layer_tar;
 mod links;
 mod set_image;
 
-pub use directory::{StagedDirectory, Written, stage_directory};
+/// What the names of folders begin with that stand beside a place meanwhile.
+const WORK: &str = ".boundstore-embed.";
+
+pub use directory::{StagedDirectory, Written, expect_empty_store, stage_directory};
 pub use error::SinkError;
-pub use layer_tar::{LayerTar, StagedLayerTar, StagedLayers, stage_layer_tar, stage_layers};
+pub use layer_tar::{
+    LayerTar, StagedLayerTar, StagedLayers, expect_file, expect_vacant, stage_layer_tar,
+    stage_layers,
+};
 pub use links::HardLinks;
 pub use set_image::{FORMAT, PublishedSet, StagedSet, stage};

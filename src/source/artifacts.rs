@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{Layout, SourceError, files::verified};
+use super::{Layout, SourceError, files::verified, layout::annotated};
 use crate::{
     document::{Descriptor, DocumentKind, document_kind, parse_index, parse_references},
     name::BlobDigest,
@@ -11,6 +11,11 @@ use crate::{
 /// What cosign appends to the tag that it makes of a digest; and the tag of the
 /// OCI distribution spec, for registries without a referrers API: an index.
 pub(super) const SUFFIXES: [&str; 4] = [".sig", ".att", ".sbom", ""];
+
+/// More than anybody has of one image.
+const LIMIT: usize = 256;
+/// No manifest of a signature or an SBOM is longer: its blobs may be.
+const MANIFEST_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A manifest that is about an image. Nobody has judged what it says.
 #[derive(Debug, Clone)]
@@ -42,20 +47,20 @@ pub(super) fn in_layout(
     for entry in layout.all_entries() {
         let has = |tag: &String| {
             let named = |name: &str| name == tag || name.ends_with(&format!(":{tag}"));
-            entry.annotations.values().any(|name| named(name))
+            annotated(entry).any(named)
         };
         let tags = SUFFIXES.iter().filter(|suffix| !suffix.is_empty());
         let tag = tags.map(|suffix| tag_of(subject, suffix)).find(has);
-        let is_about = || -> Result<bool, SourceError> {
-            // What is not a manifest of a readable size is about nothing.
-            if entry.kind != Some(DocumentKind::Manifest) {
-                return Ok(false);
-            }
-            let bytes = layout.read("a manifest", &entry.document)?;
-            let of = parse_references(&bytes).ok().and_then(|of| of.subject);
-            Ok(of.is_some_and(|of| of.digest == *subject))
+        // What is no manifest of a readable size is about nothing: a layout holds
+        // much else.
+        let is_manifest = entry.kind == Some(DocumentKind::Manifest);
+        let is_about = || {
+            let bytes = layout.read("a manifest", &entry.document).ok()?;
+            let of = parse_references(&bytes).ok()?.subject?;
+            Some(of.digest == *subject)
         };
-        if tag.is_some() || is_about()? {
+        let short = entry.document.size <= MANIFEST_LIMIT_BYTES;
+        if is_manifest && short && (tag.is_some() || is_about() == Some(true)) {
             found.push(Artifact {
                 subject: *subject,
                 tag,
@@ -65,7 +70,20 @@ pub(super) fn in_layout(
             });
         }
     }
+    expect_few(found.len(), subject, layout.origin())?;
     Ok(found)
+}
+
+fn expect_few(count: usize, subject: &BlobDigest, origin: &str) -> Result<(), SourceError> {
+    match count > LIMIT {
+        true => Err(SourceError::Unsupported {
+            origin: origin.to_owned(),
+            reason: format!(
+                "{count} manifests are about {subject}, more than {LIMIT}: leave them out with --no-artifacts"
+            ),
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Gets the document that a reference of a registry names, or nothing.
@@ -98,6 +116,7 @@ pub(super) fn in_repository(
             DocumentKind::Manifest => vec![(Descriptor::of(&bytes), Some(bytes), Some(tag))],
             DocumentKind::Index => {
                 let entries = parse_index(&bytes).map_err(unusable)?.entries;
+                expect_few(entries.len(), subject, &reference)?;
                 let entries = entries.iter().map(|entry| (entry.document, None, None));
                 entries.collect()
             }
@@ -105,7 +124,11 @@ pub(super) fn in_repository(
         for (document, bytes, tag) in documents {
             let origin = format!("docker://{repository}@{}", document.digest);
             if bytes.is_none() {
-                let bytes = ask(&origin)?.unwrap_or_default();
+                let bytes = ask(&origin)?.ok_or_else(|| SourceError::MissingBlob {
+                    what: "a manifest".into(),
+                    digest: document.digest,
+                    origin: reference.clone(),
+                })?;
                 verified(bytes, &document, "a manifest", &origin)?;
             }
             let folder = work.join(document.digest.hex());

@@ -28,17 +28,12 @@ pub fn push_layout(
 ) -> Result<(), SourceError> {
     let limit = options.idle + Duration::from_secs(bytes / SLOWEST);
     let from = format!("oci:{}", folder.display());
-    copy(
-        options,
-        &from,
-        &format!("docker://{to}"),
-        Judge::Nobody,
-        limit,
-    )
+    let to = format!("docker://{to}");
+    copy(options, &from, &to, Judge::Nobody, limit, None)
 }
 
 /// Fetches what `from` names, an index with all that it lists, into a new layout
-/// at `folder`, if the policy accepts it.
+/// at `folder`, if the policy accepts each of the manifests.
 ///
 /// # Errors
 /// [`SourceError`].
@@ -48,13 +43,8 @@ pub fn fetch_layout(
     folder: &Path,
 ) -> Result<Layout, SourceError> {
     let to = format!("oci:{}", folder.display());
-    copy(
-        options,
-        &format!("docker://{from}"),
-        &to,
-        Judge::Policy,
-        LONGEST,
-    )?;
+    let from = format!("docker://{from}");
+    copy(options, &from, &to, Judge::Policy, LONGEST, Some(folder))?;
     Layout::open_dir(folder, None)
 }
 
@@ -64,6 +54,7 @@ fn copy(
     to: &str,
     judge: Judge,
     limit: Duration,
+    growing: Option<&Path>,
 ) -> Result<(), SourceError> {
     let skopeo = Skopeo {
         options,
@@ -71,7 +62,7 @@ fn copy(
         credentials: Credentials::choose(options.auth_files.iter())?,
     };
     let runtime = runtime()?;
-    let copied = runtime.block_on(skopeo.copy(from, to, judge, limit));
+    let copied = runtime.block_on(skopeo.copy(from, to, judge, limit, growing));
     runtime.shutdown_background();
     copied
 }

@@ -11,6 +11,10 @@ const DEPTH_LIMIT: usize = 4;
 /// How many indexes are read on the way to one image.
 const INDEX_LIMIT: usize = 64;
 
+/// What the index of a bundle has, whatever copied it: its first image of the
+/// platform is the host's, not what its name stands for.
+pub(crate) const BUNDLE: &str = "dev.boundstore.bundle.version";
+
 /// A manifest, and the indexes that led to it, top-level first.
 #[derive(Debug)]
 pub(super) struct Chosen {
@@ -120,6 +124,13 @@ impl Search<'_, '_> {
             origin: self.origin.to_owned(),
             source,
         })?;
+        if index.annotations.contains_key(BUNDLE) {
+            return Err(SourceError::Unsupported {
+                origin: self.origin.to_owned(),
+                reason: "it is a bundle of many images: write them out with `boundstore bundle apply`, and name that"
+                    .into(),
+            });
+        }
         let (nested, plain): (Vec<_>, Vec<_>) = index
             .entries
             .into_iter()

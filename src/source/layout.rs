@@ -387,7 +387,7 @@ fn last_of(name: &str) -> &str {
 }
 
 /// What an entry is called, however full.
-fn annotated(entry: &IndexEntry) -> impl Iterator<Item = &str> {
+pub(super) fn annotated(entry: &IndexEntry) -> impl Iterator<Item = &str> {
     [CONTAINERD_NAME, REF_NAME]
         .into_iter()
         .filter_map(|key| entry.annotations.get(key).map(String::as_str))

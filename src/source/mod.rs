@@ -31,6 +31,7 @@ mod wanted;
 
 pub use artifacts::Artifact;
 pub use carry::{fetch_layout, push_layout};
+pub(crate) use choose::BUNDLE;
 pub use containers_storage::{ContainersStorage, DEFAULT_ROOT as DEFAULT_GRAPH_ROOT};
 pub use credentials::AuthFile;
 pub use docker_archive::DockerArchive;

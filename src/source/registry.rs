@@ -251,7 +251,8 @@ impl Registry {
         };
         let mut copy = |reference: &str, folder: &Path| {
             let to = format!("oci:{}", folder.display());
-            runtime.block_on(skopeo.copy(reference, &to, Judge::Nobody, skopeo.options.idle))
+            let limit = skopeo.options.idle;
+            runtime.block_on(skopeo.copy(reference, &to, Judge::Nobody, limit, None))
         };
         let mut found = Vec::new();
         for subject in subjects {

@@ -14,7 +14,7 @@ use containers_image_proxy::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     runtime::{Builder, Runtime},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -170,13 +170,17 @@ impl Skopeo<'_> {
         Ok(stdout)
     }
 
-    /// Copies what `from` names, all platforms of it, to `to`, byte for byte.
+    /// Copies what `from` names, all platforms of it, to `to`, byte for byte, but
+    /// for the signatures that skopeo keeps elsewhere. It is given up after
+    /// `limit`, and where the folder `growing` does not grow for as long as the
+    /// options say.
     pub(super) async fn copy(
         &self,
         from: &str,
         to: &str,
         judge: Judge,
         limit: Duration,
+        growing: Option<&Path>,
     ) -> Result<(), SourceError> {
         const DOING: &str = "copy";
         let mut command = self.command();
@@ -184,6 +188,7 @@ impl Skopeo<'_> {
             command.arg("--insecure-policy");
         }
         command.args(["copy", "--quiet", "--all", "--preserve-digests"]);
+        command.arg("--remove-signatures");
         for side in ["src", "dest"] {
             if let Some(credentials) = &self.credentials {
                 command
@@ -195,7 +200,21 @@ impl Skopeo<'_> {
             }
         }
         command.args([from, to]);
-        self.run(command, DOING, from, limit).await.map(drop)
+        let copied = self.run(command, DOING, from, limit);
+        tokio::pin!(copied);
+        let mut before = None;
+        loop {
+            tokio::select! {
+                done = &mut copied => return done.map(drop),
+                () = sleep(self.options.idle) => {
+                    let now = growing.map(bytes_below);
+                    if now.is_some() && now <= before {
+                        return Err(self.timeout(DOING, from));
+                    }
+                    before = now;
+                }
+            }
+        }
     }
 
     /// Opens `reference` in a proxy: now skopeo has judged it by the policy.
@@ -263,6 +282,17 @@ impl Skopeo<'_> {
     fn timeout(&self, doing: &'static str, reference: &str) -> SourceError {
         timed_out(doing, reference, self.options.idle)
     }
+}
+
+/// Bytes of all files below a folder; what vanishes meanwhile does not count.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(bytes).sum()
 }
 
 /// Who judges what skopeo copies.

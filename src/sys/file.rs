@@ -138,6 +138,15 @@ pub fn rename_new_at(dir: impl AsFd, from: &Path, to: &Path) -> Result<(), PathE
     fs::renameat_with(&dir, from, &dir, to, fs::RenameFlags::NOREPLACE).doing("rename to", to)
 }
 
+/// Lets two names within `dir` change places.
+///
+/// # Errors
+/// Whatever `renameat2(2)` says; `EXDEV` where overlayfs would have to copy a
+/// directory of a layer below.
+pub fn exchange_at(dir: impl AsFd, one: &Path, other: &Path) -> Result<(), PathError> {
+    fs::renameat_with(&dir, one, &dir, other, fs::RenameFlags::EXCHANGE).doing("rename to", other)
+}
+
 /// Creates a symlink below `dir`, atomically replacing what is there. A kill
 /// on the way can leave `NAME~PID` beside it, see [`is_temporary`].
 ///

@@ -13,6 +13,7 @@ mod namespace;
 mod open;
 mod process;
 mod regular;
+mod work_dir;
 
 pub use attributes::{
     Attributes, Special, create_dir_in, create_special, link_in, open_deep, open_parent,
@@ -21,9 +22,9 @@ pub use attributes::{
 pub use fault::{Fault, fault_of, room};
 pub use file::{
     Symlink, create_dir_all_at, create_file_at, create_new_at, create_private_dir, current_dir,
-    free_bytes, fsync_dir, is_root, is_temporary, link_tmpfile, names_in, open_dir, open_file_at,
-    open_tmpfile, read_link_at, remove_at, rename_at, rename_new_at, reopen_read_only, symlink_at,
-    symlinks_below, sync_filesystem, trusted_owner, write_file_at,
+    exchange_at, free_bytes, fsync_dir, is_root, is_temporary, link_tmpfile, names_in, open_dir,
+    open_file_at, open_tmpfile, read_link_at, remove_at, rename_at, rename_new_at,
+    reopen_read_only, symlink_at, symlinks_below, sync_filesystem, trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
 pub use memory_file::MemoryFile;
@@ -41,3 +42,4 @@ pub use open::{
 };
 pub use process::{Leash, output_within, processor_time};
 pub use regular::{RootDir, open_regular, read_regular};
+pub use work_dir::WorkDir;
