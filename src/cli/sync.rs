@@ -384,7 +384,7 @@ fn wanted(
         // Of a host image that is not pulled that is all that was read.
         (_, Some(lock)) if args.host_image.is_some() => {
             let names = lock.images.iter().map(|image| image.name.to_string());
-            Scan::default().with_command_line(&names.collect::<Vec<_>>())?
+            Scan::default().with_command_line(names.collect::<Vec<_>>())?
         }
         (Some(root), _) => bound::scan(root.dir.as_fd())?,
         (None, _) => Scan::default(),
