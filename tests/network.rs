@@ -450,3 +450,59 @@ fn what_is_odd_but_right_is_taken() {
     );
     bench.nothing_changed(&host, "pinned");
 }
+
+/// A bundle comes and goes by the same rules.
+#[test]
+fn a_bundle_is_tried_again_and_given_up() {
+    let Some(bench) = Bench::new() else { return };
+    let host = Boundstore::new(&bench.scratch, "bundle");
+    let root = bench.scratch.join("root");
+    let spool = bench.scratch.join("bundle-spool");
+    let accept = bench.scratch.join("bundle-host/policy.json");
+    let options = |retry_for: u32| {
+        format!(
+            "--host-root {} --policy {} --spool {} --no-tls-verify --retry-for {retry_for}",
+            root.display(),
+            accept.display(),
+            spool.display()
+        )
+    };
+    let image = format!("{}/app:1", bench.proxy.address);
+    let remote = format!("docker://{}/bundle:1", bench.proxy.address);
+    let pushed = format!("docker://{}/bundle:1", bench.registry.address);
+    // What is about the image is asked for once more.
+    bench.fail(&[(".sig", 0..1, status(503))]);
+    host.ok(&format!(
+        "bundle create --output {pushed} --image {image} {}",
+        options(20)
+    ));
+    assert_eq!(bench.proxy.count(".sig").requests, 2);
+    bench.fail(&[(".sig", ALWAYS, status(503))]);
+    let create = format!(
+        "bundle create --output {pushed} --image {image} {}",
+        options(0)
+    );
+    let (_, said) = host.exits(4, &create);
+    assert!(said.contains(&image), "{said}");
+
+    let to = bench.scratch.join("applied");
+    let apply = |retry_for| {
+        format!(
+            "bundle apply {remote} {} {}",
+            to.display(),
+            options(retry_for)
+        )
+    };
+    for fault in [Fault::Silence, Fault::StallAfter(1000)] {
+        bench.fail(&[("/bundle/blobs/", ALWAYS, fault)]);
+        let begun = Instant::now();
+        let (_, said) = host.exits(4, &apply(0));
+        assert!(begun.elapsed() < Duration::from_secs(120), "{said}");
+        assert!(said.contains("bundle:1"), "{said}");
+        assert!(!to.exists());
+    }
+    bench.fail(&[]);
+    host.ok(&apply(0));
+    assert!(to.exists());
+    assert_eq!(fs::read_dir(spool).unwrap().count(), 0);
+}
