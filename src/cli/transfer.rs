@@ -10,10 +10,9 @@ use crate::{
     bound::{BoundImage, LockedImage},
     config::Config,
     deployment::Retry,
-    error::Doing,
     import::ImportLimits,
     name::Platform,
-    source::{Access, AuthFile, SkopeoOptions, SourceOptions, Wanted},
+    source::{Access, AuthFile, SkopeoOptions, SourceOptions, Wanted, create_spool_dir},
     sys::{self, WorkDir},
 };
 
@@ -62,7 +61,7 @@ impl Transfer {
     /// A new folder in the spool, which goes with what it returns.
     pub(super) fn work_dir(&self, prefix: &str) -> Result<WorkDir, Failure> {
         let spool = self.spool_dir();
-        std::fs::create_dir_all(&spool).doing("create", &spool)?;
+        create_spool_dir(&spool)?;
         Ok(WorkDir::new_in(&spool, prefix)?)
     }
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Layout, SourceError, tar_index::TarIndex};
+use super::{Layout, SourceError, spool::create_spool_dir, tar_index::TarIndex};
 use crate::{error::Doing, sys::open_regular};
 
 /// How a stream is compressed, by its first bytes.
@@ -76,6 +76,7 @@ pub(super) fn open_tar(
     if !compressed {
         return TarIndex::read(copy, origin);
     }
+    create_spool_dir(spool_dir)?;
     let mut spool: File = tempfile::tempfile_in(spool_dir).doing("create a file in", spool_dir)?;
     if let Err(error) = io::copy(&mut reader, &mut spool) {
         // A decoder's complaints have no errno, the disk's have one.

@@ -43,7 +43,7 @@ pub use reference::{SourceRef, SourceRefError};
 pub use registry::{FetchStep, Registry};
 pub use skopeo::SkopeoOptions;
 pub use sources::{Found, SourceOptions, Sources};
-pub use spool::Spool;
+pub use spool::{Spool, create_spool_dir};
 pub use store_lists::StoreLists;
 pub use wanted::{Access, Wanted};
 

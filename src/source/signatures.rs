@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +14,7 @@ use super::{
     Layout, ResolvedImage, SourceError, SourceOptions,
     policy::{HostPolicy, PolicyError, pinned},
     skopeo::{Skopeo, SkopeoOptions, runtime},
+    spool::create_spool_dir,
 };
 use crate::{
     error::{Doing, PathError},
@@ -179,11 +179,7 @@ impl Bench {
         image: &ResolvedImage,
         attached: &Attached,
     ) -> Result<Self, SourceError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(spool_dir)
-            .doing("create folder", spool_dir)?;
+        create_spool_dir(spool_dir)?;
         let folder = tempfile::Builder::new()
             .prefix("signature.")
             .tempdir_in(spool_dir);

@@ -34,6 +34,18 @@ pub struct Spool {
     path: PathBuf,
 }
 
+/// Makes the folder of a spool, mode 0700, if it is not there.
+///
+/// # Errors
+/// The system's.
+pub fn create_spool_dir(dir: &Path) -> Result<(), PathError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .doing("create folder", dir)
+}
+
 /// A link, where none is followed.
 const ELOOP: i32 = 40;
 
@@ -48,11 +60,7 @@ impl Spool {
     /// # Errors
     /// [`SourceError::Locked`] if another process has it, or the system's.
     pub fn open(dir: &Path) -> Result<Self, SourceError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .doing("create folder", dir)?;
+        create_spool_dir(dir)?;
         let folder = DirLock::exclusive(dir, LOCK_LIMIT)?.ok_or_else(|| SourceError::Locked {
             path: dir.to_owned(),
         })?;
