@@ -42,11 +42,21 @@ fn embedded(host: &Host, options: &str) -> Seen {
     podman.ok(&save);
     fs::remove_file(archive).unwrap();
 
-    // Ids that podman hands out itself are those of the user "containers".
-    for file in ["/etc/subuid", "/etc/subgid"] {
+    // Ids that podman hands out itself are those of the user "containers", who
+    // must be there for libsubid to find them.
+    for (file, line) in [
+        (
+            "/etc/passwd",
+            "containers:x:990:990::/nonexistent:/usr/sbin/nologin",
+        ),
+        ("/etc/group", "containers:x:990:"),
+        ("/etc/subuid", "containers:1000000:1048576"),
+        ("/etc/subgid", "containers:1000000:1048576"),
+    ] {
         let had = fs::read_to_string(file).unwrap_or_default();
         if !had.contains("containers:") {
-            fs::write(file, format!("{had}containers:1000000:1048576\n")).unwrap();
+            let had = had.trim_end();
+            fs::write(file, format!("{had}\n{line}\n").trim_start()).unwrap();
         }
     }
     // The image has files of uid 4000000000, for which podman would want as many
