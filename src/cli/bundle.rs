@@ -12,7 +12,7 @@ use super::{
     transfer::{Transfer, wanted_of},
 };
 use crate::{
-    bound::{BoundImage, Scan},
+    bound::Scan,
     bundle::{ARTIFACT_TYPE, Bundle, BundleIndex, Content, Member, apply},
     name::BlobDigest,
     sink::{expect_file, expect_vacant},
@@ -99,7 +99,6 @@ fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
                 let message = format!("{} is the host image, and bound", image.name);
                 return Err(Failure::new(Exit::Usage, message));
             }
-            let image: BoundImage = image;
             host = Some(image.name.clone());
             wanted.push(wanted_of(image, None, args.set.platform.as_ref(), None)?);
         }

@@ -11,15 +11,14 @@ use super::{
     Global,
     failure::{Exit, Failure},
     output::{bytes, count},
-    progress::plain,
+    set_args::with_syncer,
     transfer::{Transfer, wanted_of},
 };
 use crate::{
     bound::{self, Difference, LOCK_PATH, Lock, LockError},
-    deployment::{SinceBoot, SyncEvent, Syncer},
+    deployment::Syncer,
     name::{Algorithm, Platform},
-    repo::Repo,
-    source::{SourceRef, Sources, Wanted},
+    source::{SourceRef, Wanted},
     sys,
 };
 
@@ -59,29 +58,18 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<Exit, Failure> {
         .into_iter()
         .map(of_root)
         .collect::<Result<_, _>>()?;
-    let (config, _) = global.config();
-    let options = args.transfer.source_options(Some(&args.root), &config);
-    let sources = Sources::open(&args.from, options)?;
-    let observer = |event: SyncEvent<'_>| plain(&output, &event);
-    let syncer = Syncer {
-        repo: global.repo(),
-        create: None,
-        limits: args.transfer.limits(),
-        sources: &sources,
-        lock: None,
-        keep_for: None,
-        spool_dir: args.transfer.spool_dir(),
-        retry: args.transfer.retry(),
-        lock_limit: Repo::LOCK_LIMIT,
-        since_boot: SinceBoot::of(&global.host_root),
-        observer: &observer,
-    };
+    let of = Some(args.root.as_path());
     let path = args.root.join(LOCK_PATH);
     if args.check {
-        return check(global, &path, &syncer, Lock::read(root.as_fd())?, &wanted);
+        let found = Lock::read(root.as_fd())?;
+        return with_syncer(global, &args.transfer, of, &args.from, None, |syncer| {
+            check(global, &path, syncer, found, &wanted)
+        });
     }
     let work = args.transfer.work_dir("lock.")?;
-    let lock = syncer.make_lock(work.path(), &wanted)?;
+    let lock = with_syncer(global, &args.transfer, of, &args.from, None, |syncer| {
+        Ok(syncer.make_lock(work.path(), &wanted)?)
+    })?;
     let text = lock.to_json();
     let unchanged = Lock::read(root.as_fd()).ok().flatten().as_ref() == Some(&lock);
     if !unchanged {

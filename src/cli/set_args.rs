@@ -84,23 +84,35 @@ impl SetArgs {
         lock: Option<&Lock>,
         work: impl FnOnce(&Syncer<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let output = global.output();
-        let (config, _) = global.config();
-        let options = self.transfer.source_options(self.root(), &config);
-        let sources = Sources::open(&self.from, options)?;
-        let observer = |event: SyncEvent<'_>| plain(&output, &event);
-        work(&Syncer {
-            repo: global.repo(),
-            create: None,
-            limits: self.transfer.limits(),
-            sources: &sources,
-            lock,
-            keep_for: None,
-            spool_dir: self.transfer.spool_dir(),
-            retry: self.transfer.retry(),
-            lock_limit: Repo::LOCK_LIMIT,
-            since_boot: SinceBoot::of(&global.host_root),
-            observer: &observer,
-        })
+        let (root, from) = (self.root(), &self.from);
+        with_syncer(global, &self.transfer, root, from, lock, work)
     }
+}
+
+/// Lets `work` bring images without a host: nothing is published.
+pub(super) fn with_syncer<T>(
+    global: &Global,
+    transfer: &Transfer,
+    root: Option<&Path>,
+    from: &[SourceRef],
+    lock: Option<&Lock>,
+    work: impl FnOnce(&Syncer<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let output = global.output();
+    let (config, _) = global.config();
+    let sources = Sources::open(from, transfer.source_options(root, &config))?;
+    let observer = |event: SyncEvent<'_>| plain(&output, &event);
+    work(&Syncer {
+        repo: global.repo(),
+        create: None,
+        limits: transfer.limits(),
+        sources: &sources,
+        lock,
+        keep_for: None,
+        spool_dir: transfer.spool_dir(),
+        retry: transfer.retry(),
+        lock_limit: Repo::LOCK_LIMIT,
+        since_boot: SinceBoot::of(&global.host_root),
+        observer: &observer,
+    })
 }

@@ -14,8 +14,9 @@ use super::{
     failure::{Exit, Failure},
     output::{Output, bytes, count, tell},
     primary::read_primary,
-    progress::{Progress, Teller, plain},
+    progress::{Progress, Teller},
     selector::Selector,
+    set_args::with_syncer,
     transfer::{Transfer, wanted_of},
     watchdog::Watchdog,
 };
@@ -176,31 +177,14 @@ fn read_unpulled(global: &Global, args: &Args, image: &str) -> Result<WorkDir, F
         sys::create_private_dir(folder)?;
     }
     let scan = Scan::default().with_command_line(&[image.to_owned()])?;
-    let (config, _) = global.config();
-    let options = args.transfer.source_options(None, &config);
-    let sources = Sources::open(&args.from, options)?;
-    let observer = |event: SyncEvent<'_>| plain(&output, &event);
-    let syncer = Syncer {
-        repo: global.repo(),
-        create: None,
-        limits: args.transfer.limits(),
-        sources: &sources,
-        lock: None,
-        keep_for: None,
-        spool_dir: args.transfer.spool_dir(),
-        retry: args.transfer.retry(),
-        lock_limit: Duration::from_secs(args.wait),
-        since_boot: SinceBoot::of(&global.host_root),
-        observer: &observer,
-    };
     for image in scan.images {
         let name = image.name.clone();
         let wanted = wanted_of(image, None, args.platform.as_ref(), None)?;
-        let read = syncer.read_unpulled(&wanted, &unpacked, &root)?;
+        let read = |syncer: &Syncer<'_>| Ok(syncer.read_unpulled(&wanted, &unpacked, &root)?);
         let Unpulled {
             layers,
             layers_read,
-        } = read;
+        } = with_syncer(global, &args.transfer, None, &args.from, None, read)?;
         output.say(&format!(
             "{name}: read {layers_read} of {}",
             count(layers, "layer")

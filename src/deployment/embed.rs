@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{SyncError, Syncer, sync::LaidOut};
 use crate::{
     name::Algorithm,
-    repo::{NewRepo, Repo, RepoView, SetImageRecord},
+    repo::{RepoView, SetImageRecord},
     sink::{self, SinkError},
     source::Wanted,
     squash::Dropped,
@@ -38,13 +38,7 @@ impl Syncer<'_> {
     ) -> Result<Embedded<T>, SyncError> {
         let plans = self.plan(None, wanted)?;
         let spool = self.fetch(&plans)?;
-        let path = work.join("repository");
-        let new = NewRepo {
-            algorithm: Algorithm::Sha512,
-            insecure: true,
-        };
-        Repo::create(&path, new, self.lock_limit)?;
-        let repo = Repo::open(&path, self.lock_limit)?;
+        let repo = self.new_repo(&work.join("repository"), Algorithm::Sha512)?;
         let LaidOut {
             tree,
             records,

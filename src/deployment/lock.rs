@@ -6,7 +6,6 @@ use super::{SyncError, Syncer, sync::Plan};
 use crate::{
     bound::{Difference, Lock, Locked, LockedImage, LockedLayer, LockedSetImage},
     name::{Algorithm, ImageName, ObjectId, Platform},
-    repo::{NewRepo, Repo},
     sink,
     source::Wanted,
 };
@@ -22,13 +21,7 @@ impl Syncer<'_> {
         let plans = self.plan(None, wanted)?;
         let spool = self.fetch(&plans)?;
         let set_image = |algorithm: Algorithm| -> Result<ObjectId, SyncError> {
-            let path = work.join(algorithm.as_str());
-            let new = NewRepo {
-                algorithm,
-                insecure: true,
-            };
-            Repo::create(&path, new, self.lock_limit)?;
-            let repo = Repo::open(&path, self.lock_limit)?;
+            let repo = self.new_repo(&work.join(algorithm.as_str()), algorithm)?;
             let tree = self.lay_out(&repo, &plans, spool.as_ref())?.tree;
             let staged = sink::stage(&repo, &tree)?;
             let set_image = staged.set_image();

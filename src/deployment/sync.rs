@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use crate::{
     bundle::BundleError,
     error::PathError,
     import::{ImportError, ImportLimits, import_layer},
-    name::{ImageName, ObjectId},
+    name::{Algorithm, ImageName, ObjectId},
     repo::{
         DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
         StoredLayer,
@@ -393,6 +393,16 @@ impl Syncer<'_> {
             found,
             written_by: lock.boundstore.clone(),
         })
+    }
+
+    /// A new repository for work without a host.
+    pub(super) fn new_repo(&self, path: &Path, algorithm: Algorithm) -> Result<Repo, RepoError> {
+        let new = NewRepo {
+            algorithm,
+            insecure: true,
+        };
+        Repo::create(path, new, self.lock_limit)?;
+        Repo::open(path, self.lock_limit)
     }
 
     fn open_view(&self) -> Result<RepoView, RepoError> {

@@ -13,7 +13,7 @@ use crate::{
     error::Doing,
     import::{import_layer, layer_entries},
     name::Algorithm,
-    repo::{NewRepo, Repo, RepoError, RepoView, StoredLayer},
+    repo::{Repo, RepoError, RepoView, StoredLayer},
     source::Wanted,
     squash::{
         EntryKind, EntryName,
@@ -57,13 +57,7 @@ impl Syncer<'_> {
         root: &Path,
     ) -> Result<Unpulled, SyncError> {
         let mut plans = self.plan(None, std::slice::from_ref(host))?;
-        let path = work.join("repository");
-        let new = NewRepo {
-            algorithm: Algorithm::Sha256,
-            insecure: true,
-        };
-        Repo::create(&path, new, self.lock_limit)?;
-        let repo = Repo::open(&path, self.lock_limit)?;
+        let repo = self.new_repo(&work.join("repository"), Algorithm::Sha256)?;
         let layers = plans.iter().map(|plan| plan.image().layers.len()).sum();
         let mut brought = Vec::new();
         let mut lock = Search::Below;
