@@ -132,7 +132,8 @@ pub(super) fn in_repository(
                 verified(bytes, &document, "a manifest", &origin)?;
             }
             let folder = work.join(document.digest.hex());
-            if !folder.exists() {
+            // skopeo writes it last: a copy that failed has none.
+            if !folder.join("index.json").exists() {
                 copy(&origin, &folder)?;
             }
             found.push(Artifact {

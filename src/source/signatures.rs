@@ -8,7 +8,6 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
-use tempfile::TempDir;
 
 use super::{
     Layout, ResolvedImage, SourceError, SourceOptions,
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     error::{Doing, PathError},
     name::{BlobDigest, ManifestDigest},
+    sys::WorkDir,
 };
 
 /// One signature of sigstore. Whoever made the layout wrote every byte of it.
@@ -171,7 +171,7 @@ impl Attached {
 
 /// A folder in the spool with all that skopeo needs to judge one image; removed
 /// when dropped.
-struct Bench(TempDir);
+struct Bench(WorkDir);
 
 impl Bench {
     fn set_up(
@@ -180,10 +180,7 @@ impl Bench {
         attached: &Attached,
     ) -> Result<Self, SourceError> {
         create_spool_dir(spool_dir)?;
-        let folder = tempfile::Builder::new()
-            .prefix("signature.")
-            .tempdir_in(spool_dir);
-        let bench = Self(folder.doing("create a folder in", spool_dir)?);
+        let bench = Self(WorkDir::new_in(spool_dir, "signature.")?);
         bench.write("image/version", b"Directory Transport Version: 1.1\n")?;
         let document = match (attached.signed, &image.index) {
             (Signed::Index, Some((_, index))) => index,
