@@ -6,11 +6,14 @@ use serde_json::json;
 
 use super::{
     BundleError, BundleIndex, BundledImage, Content, Member, NewLayout, StagedLayout,
-    index::{ARTIFACT_TYPE, OCI_MANIFEST},
+    index::ARTIFACT_TYPE,
     oci_manifest::{manifest, oci_manifest},
 };
 use crate::{
-    document::{Descriptor, document_media_type, parse_index, parse_manifest, parse_references},
+    document::{
+        Descriptor, OCI_INDEX, OCI_MANIFEST, document_media_type, parse_index, parse_manifest,
+        parse_references,
+    },
     name::{BlobDigest, Platform},
     source::{Artifact, Found, Spool},
 };
@@ -67,8 +70,7 @@ pub fn create(
     let bytes = index.to_json();
     let mut layout = maker.layout;
     let document = layout.document(&bytes)?;
-    let media_type = "application/vnd.oci.image.index.v1+json";
-    layout.list(&document, media_type, Some(reference));
+    layout.list(&document, OCI_INDEX, Some(reference));
     Ok((layout.finish()?, index))
 }
 

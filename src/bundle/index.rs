@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::BundleError;
 use crate::{
-    document::{Descriptor, IndexDocument, IndexEntry, parse_index},
+    document::{Descriptor, IndexDocument, IndexEntry, OCI_INDEX, OCI_MANIFEST, parse_index},
     name::{BlobDigest, ImageName, ManifestDigest, Platform},
     source::BUNDLE as VERSION,
 };
@@ -14,8 +14,6 @@ use crate::{
 /// What a bundle's index says it is, for registries. Whoever rewrites an index
 /// may lose it: what counts here is the annotation [`VERSION`].
 pub const ARTIFACT_TYPE: &str = "application/vnd.boundstore.bundle.v1+json";
-pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 const ROLE: &str = "dev.boundstore.bundle.role";
 const NAME: &str = "dev.boundstore.bundle.name";

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use super::BundleError;
 use crate::{
-    document::Descriptor,
+    document::{Descriptor, OCI_INDEX},
     error::Doing,
     name::{BlobDigest, Hasher},
+    source::REF_NAME_KEY,
     sys::{self, WorkDir},
 };
 
@@ -141,7 +142,7 @@ impl NewLayout {
             "size": document.size,
         });
         if let Some(reference) = reference {
-            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": reference });
+            entry["annotations"] = json!({ REF_NAME_KEY: reference });
         }
         self.entries.push(entry);
     }
@@ -153,7 +154,7 @@ impl NewLayout {
     pub fn finish(self) -> Result<StagedLayout, BundleError> {
         let index = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "mediaType": OCI_INDEX,
             "manifests": self.entries,
         });
         let index = serde_json::to_vec_pretty(&index).unwrap_or_default();
@@ -207,7 +208,7 @@ impl StagedLayout {
             }
             renamed => renamed.doing("rename to", place)?,
         }
-        Ok(sys::fsync_dir(sys::current_dir(), parent_of(place))?)
+        Ok(sys::fsync_dir(sys::current_dir(), sys::parent_of(place))?)
     }
 
     /// Writes it as a tar, `oci-archive:`, in the place of one that is there. The
@@ -241,15 +242,7 @@ impl StagedLayout {
             .doing("change the mode of", place)?;
         file.sync_all().doing("sync", place)?;
         fs::rename(&staged, place).doing("rename to", place)?;
-        let parent = parent_of(place);
+        let parent = sys::parent_of(place);
         Ok(sys::fsync_dir(sys::current_dir(), parent)?)
-    }
-}
-
-/// The folder that a path, mostly a relative one, is in.
-fn parent_of(place: &Path) -> &Path {
-    match place.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
     }
 }

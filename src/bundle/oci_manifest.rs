@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::index::OCI_MANIFEST;
-use crate::document::{Compression, ManifestDocument};
+use crate::document::{Compression, ManifestDocument, OCI_MANIFEST};
 
 /// A manifest's bytes: a function of what is given.
 pub(super) fn manifest(config: &Value, layers: &[Value], artifact_type: Option<&str>) -> Vec<u8> {

@@ -17,6 +17,7 @@ use crate::{
     name::BlobDigest,
     sink::{expect_file, expect_vacant},
     source::{Layout, SourceError, SourceRef, fetch_layout, push_layout},
+    sys,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -105,9 +106,10 @@ fn create(global: &Global, args: &CreateArgs) -> Result<Exit, Failure> {
     }
     let work = args.set.transfer.work_dir("bundle.")?;
     let (reference, parent) = match &args.output {
-        SourceRef::Oci { path, reference } | SourceRef::OciArchive { path, reference } => {
-            (reference.as_deref().unwrap_or("bundle"), parent_of(path))
-        }
+        SourceRef::Oci { path, reference } | SourceRef::OciArchive { path, reference } => (
+            reference.as_deref().unwrap_or("bundle"),
+            sys::parent_of(path),
+        ),
         SourceRef::Docker(_) => ("bundle", work.path()),
         other => {
             let message =
@@ -144,7 +146,7 @@ fn apply_verb(global: &Global, args: &ApplyArgs) -> Result<Exit, Failure> {
     let place = &args.directory;
     expect_vacant(place)?;
     with_bundle(global, &args.source, &args.transfer, |bundle| {
-        let applied = apply(bundle, parent_of(place))?;
+        let applied = apply(bundle, sys::parent_of(place))?;
         applied.layout.publish(place)?;
         let mut document = describe(&bundle.index, bundle.digest, applied.bytes);
         document["layout"] = place.display().to_string().into();
@@ -271,12 +273,4 @@ fn listed(index: &BundleIndex) -> String {
         );
     }
     text
-}
-
-/// The folder that a path, mostly a relative one, is in.
-fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
 }

@@ -35,9 +35,9 @@ pub enum Compression {
 /// The media type of docker's manifests, v2 schema 2.
 pub(super) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// The media type of OCI's manifests.
-pub(super) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of OCI's indexes.
-pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 /// Whether podman (containers/image, `OCI1.Inspect`, `SupportedSchema2MediaType`)

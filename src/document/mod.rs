@@ -28,7 +28,7 @@ pub use manifest::{
     document_kind, document_media_type, parse_index, parse_manifest, parse_references,
     parse_signatures,
 };
-pub use media_type::{Compression, DocumentKind};
+pub use media_type::{Compression, DocumentKind, OCI_INDEX, OCI_MANIFEST};
 pub(crate) use rfc3339::{format_rfc3339, is_rfc3339};
 pub(crate) use shape::Shape;
 

@@ -218,10 +218,9 @@ impl Repo {
 /// that nobody asked for.
 fn check_tmpfile(path: &Path) -> Result<(), RepoError> {
     const EOPNOTSUPP: i32 = 95;
-    let folder = match path.parent() {
-        _ if path.is_dir() => path,
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
+    let folder = match path.is_dir() {
+        true => path,
+        false => sys::parent_of(path),
     };
     match sys::open_tmpfile(rustix_cwd(), folder) {
         Err(source) if source.source.raw_os_error() == Some(EOPNOTSUPP) => {

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
@@ -13,6 +13,7 @@ use std::{
 use super::{
     SinkError, WORK,
     links::{HardLinks, Links},
+    place::{expect_empty_store, remove_empty_store},
 };
 use crate::{
     error::{Doing, PathError},
@@ -22,21 +23,6 @@ use crate::{
     store_tree::ValidStoreTree,
     sys::{self, Attributes, Special, WorkDir},
 };
-
-/// The only files of a store without images: what `make install` makes, for
-/// podman before there is any set.
-const EMPTY_STORE: [&str; 10] = [
-    "overlay",
-    "overlay/l",
-    "overlay-images",
-    "overlay-images/images.lock",
-    "overlay-layers",
-    "overlay-layers/layers.lock",
-    "vfs-images",
-    "vfs-images/images.lock",
-    "vfs-layers",
-    "vfs-layers/layers.lock",
-];
 
 /// A whole store tree on disk, beside the place that it is meant for.
 ///
@@ -74,9 +60,8 @@ pub fn stage_directory(
 ) -> Result<StagedDirectory, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
     expect_empty_store(&place)?;
-    let parent = parent_of(&place);
-    sys::create_dir_all_at(sys::current_dir(), parent)?;
-    let work = WorkDir::new_in(parent, WORK)?;
+    sys::create_dir_all_at(sys::current_dir(), sys::parent_of(&place))?;
+    let work = WorkDir::new_in(sys::parent_of(&place), WORK)?;
     let folder = sys::open_dir(work.path())?;
     sys::remove_default_acl(&folder, work.path())?;
     let top = sys::create_dir_in(&folder, Path::new("store"))?;
@@ -112,7 +97,7 @@ impl StagedDirectory {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.replace(&staged)?,
             renamed => renamed?,
         }
-        sys::fsync_dir(here, parent_of(place))?;
+        sys::fsync_dir(here, sys::parent_of(place))?;
         Ok(self.written)
     }
 
@@ -142,73 +127,6 @@ impl StagedDirectory {
         }
         Ok(())
     }
-}
-
-fn parent_of(place: &Path) -> &Path {
-    place.parent().unwrap_or(Path::new("/"))
-}
-
-/// What a name of an empty store is: a lock file, or a directory.
-fn is_as_in_an_empty_store(name: &str, found: &fs::Metadata) -> bool {
-    match name.ends_with(".lock") {
-        true => found.is_file() && found.len() <= 64,
-        false => found.is_dir(),
-    }
-}
-
-/// Whether a store can be put at `place`: nothing is there, or a store without
-/// images, and no other filesystem is mounted there.
-///
-/// # Errors
-/// [`SinkError::Occupied`], with the first thing that is in the way.
-pub fn expect_empty_store(place: &Path) -> Result<(), SinkError> {
-    let occupied = |found: String| SinkError::Occupied {
-        path: place.to_owned(),
-        found,
-    };
-    let found = match fs::symlink_metadata(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found.doing("stat", place)?,
-    };
-    if !found.is_dir() {
-        return Err(occupied("something that is no directory".to_owned()));
-    }
-    if sys::mount_id(place)? != sys::mount_id(&place.join(".."))? {
-        return Err(occupied("a filesystem mounted on it".to_owned()));
-    }
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let path = place.join(&folder);
-        for entry in fs::read_dir(&path).doing("read", &path)? {
-            let entry = entry.doing("read", &path)?;
-            let below = folder.join(entry.file_name());
-            let known = EMPTY_STORE.iter().find(|known| below == Path::new(known));
-            let found = entry.metadata().doing("stat", entry.path())?;
-            if !known.is_some_and(|name| is_as_in_an_empty_store(name, &found)) {
-                return Err(occupied(below.display().to_string()));
-            }
-            if found.is_dir() {
-                folders.push(below);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Its files and directories, and nothing else that may have come there.
-fn remove_empty_store(place: &Path) -> Result<(), SinkError> {
-    for name in EMPTY_STORE.iter().rev().chain([&""]) {
-        let path = place.join(name);
-        let removed = match name.ends_with(".lock") {
-            true => fs::remove_file(&path),
-            false => fs::remove_dir(&path),
-        };
-        match removed {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.doing("remove", path)?,
-        }
-    }
-    Ok(())
 }
 
 struct Writer<'a> {

@@ -12,6 +12,7 @@ use std::{
 use super::{
     SinkError, WORK,
     links::{HardLinks, Links},
+    place::{expect_file, expect_vacant},
 };
 use crate::{
     error::{Doing, PathError},
@@ -49,46 +50,6 @@ pub struct LayerTar {
 /// The staged tar, in its folder.
 const NAME: &str = "layer.tar";
 
-/// Whether a file can be put at `place`: a regular one is there, or nothing.
-///
-/// # Errors
-/// [`SinkError::InTheWay`].
-pub fn expect_file(place: &Path) -> Result<(), SinkError> {
-    match kind(place)? {
-        Some(kind) if !kind.is_file() => in_the_way(place, "no file"),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a folder can be put at `place`: nothing is there, or an empty one.
-///
-/// # Errors
-/// [`SinkError::InTheWay`].
-pub fn expect_vacant(place: &Path) -> Result<(), SinkError> {
-    match kind(place)? {
-        None => Ok(()),
-        Some(kind) if !kind.is_dir() => in_the_way(place, "no folder"),
-        Some(_) => match fs::read_dir(place).doing("read", place)?.next() {
-            None => Ok(()),
-            Some(_) => in_the_way(place, "not empty"),
-        },
-    }
-}
-
-fn kind(place: &Path) -> Result<Option<fs::FileType>, SinkError> {
-    match fs::symlink_metadata(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        found => Ok(Some(found.doing("stat", place)?.file_type())),
-    }
-}
-
-fn in_the_way(place: &Path, found: &'static str) -> Result<(), SinkError> {
-    Err(SinkError::InTheWay {
-        path: place.to_owned(),
-        found,
-    })
-}
-
 /// Writes `tree` as a layer tar beside `place`, all its paths below `prefix`,
 /// whose folders it has too, 0755 root:root of 1970. Needs no privilege.
 ///
@@ -117,7 +78,7 @@ fn stage(
 ) -> Result<StagedLayerTar, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
     expect_file(&place)?;
-    let work = WorkDir::new_in(place.parent().unwrap_or(Path::new("/")), WORK)?;
+    let work = WorkDir::new_in(sys::parent_of(&place), WORK)?;
     let mut file = File::create_new(work.path().join(NAME)).doing("create", &place)?;
     let layer = write(view, tree, prefix, links, &mut file).map_err(|error| match error {
         // The tar writer knows no path.
@@ -143,7 +104,7 @@ impl StagedLayerTar {
         let Self { work, place, layer } = self;
         expect_file(&place)?;
         fs::rename(work.path().join(NAME), &place).doing("rename to", &place)?;
-        let parent = place.parent().unwrap_or(Path::new("/"));
+        let parent = sys::parent_of(&place);
         sys::fsync_dir(sys::current_dir(), parent)?;
         Ok(layer)
     }
@@ -216,7 +177,7 @@ pub fn stage_layers(
 ) -> Result<StagedLayers, SinkError> {
     let place = std::path::absolute(place).doing("find", place)?;
     expect_vacant(&place)?;
-    let work = WorkDir::new_in(place.parent().unwrap_or(Path::new("/")), WORK)?;
+    let work = WorkDir::new_in(sys::parent_of(&place), WORK)?;
     let mut layers = Vec::new();
     for part in tree.parts() {
         let name = part.image_id.as_deref().unwrap_or("store");
@@ -244,7 +205,7 @@ impl StagedLayers {
         let mode = Permissions::from_mode(0o755);
         fs::set_permissions(work, mode).doing("change the mode of", work)?;
         fs::rename(work, &self.place).doing("rename to", &self.place)?;
-        let parent = self.place.parent().unwrap_or(Path::new("/"));
+        let parent = sys::parent_of(&self.place);
         sys::fsync_dir(sys::current_dir(), parent)?;
         Ok(self.layers)
     }

@@ -20,7 +20,8 @@ use crate::{
     sys::RootDir,
 };
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// What an entry of a layout is called.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// An image layout (OCI image spec, image-layout.md), held open.

@@ -38,6 +38,7 @@ pub use docker_archive::DockerArchive;
 pub use error::{Failing, SourceError};
 pub use image::{Documents, ImageError, LayerData, LayerDescriptor, LayerForm, ResolvedImage};
 pub use layout::Layout;
+pub(crate) use layout::REF_NAME as REF_NAME_KEY;
 pub use policy::{HostPolicy, PolicyError, judge_native};
 pub use reference::{SourceRef, SourceRefError};
 pub use registry::{FetchStep, Registry};

@@ -17,6 +17,15 @@ use rustix::fs::{self, AtFlags, Mode, OFlags};
 use super::failpoint::{failpoint, write_all};
 use crate::error::{Doing, PathError};
 
+/// The folder that a path, mostly a relative one, is in.
+pub fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => Path::new("/"),
+    }
+}
+
 /// Opens a directory.
 ///
 /// # Errors
