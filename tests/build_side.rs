@@ -8,14 +8,13 @@ mod common;
 
 use std::{
     fs,
-    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
 
 use common::{
-    Scratch, battery, boundstore::Boundstore, describe, fixtures, image::Image, output,
-    podman::Podman, project, ready, text,
+    Scratch, battery, boundstore::Boundstore, describe, fixtures, image::Image,
+    ordinary_user::OrdinaryUser, output, podman::Podman, project, ready, text,
 };
 
 const NAME: &str = "registry.test/app:1";
@@ -212,32 +211,14 @@ fn embedded_in_a_build_podman_runs_it_from_the_built_root() {
         .unwrap_or_else(|| panic!("{said}"));
 
     // As a user with no privilege, of this machine: the same layer.
-    let user = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-    let at = |name: &str| user.path().join(name);
-    fs::copy(env!("CARGO_BIN_EXE_boundstore"), at("boundstore")).unwrap();
-    text(
-        Command::new("cp")
-            .arg("-r")
-            .arg(build.images())
-            .arg(at("images")),
-    );
-    text(Command::new("chmod").args(["-R", "a+rX"]).arg(user.path()));
-    let uid = 54_321;
-    chown(user.path(), Some(uid), Some(uid)).unwrap();
-    let accept = build.scratch.join("context/accept.json");
-    fs::copy(accept, at("accept.json")).unwrap();
-    let mut embed = Command::new("setpriv");
-    embed
-        .args([format!("--reuid={uid}"), format!("--regid={uid}")])
-        .arg("--clear-groups")
-        .arg(at("boundstore"))
-        .args(["embed", "--tar", "store.tar", "--spool", "spool"])
-        .args(["--policy", "accept.json", "--image"])
-        .arg(format!("{NAME}=oci:images:{NAME}"))
-        .env("HOME", user.path())
-        .current_dir(user.path());
+    let user = OrdinaryUser::new();
+    user.bring(&build.images(), "images");
+    user.accept("accept.json");
+    let mut embed = user.command(&format!(
+        "embed --tar store.tar --spool spool --policy accept.json --image {NAME}=oci:images:{NAME}"
+    ));
     text(&mut embed);
-    let of_user = text(Command::new("sha256sum").arg(at("store.tar")));
+    let of_user = text(Command::new("sha256sum").arg(user.join("store.tar")));
     assert_eq!(of_user.split_whitespace().next(), Some(of_build));
 
     let mut from = build.buildah();

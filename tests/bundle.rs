@@ -11,13 +11,15 @@ mod layout;
 
 use std::{
     fs,
-    os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use bootable::assert_valid;
-use common::{Scratch, boundstore::Boundstore, describe, output, ready, registry::Registry, text};
+use common::{
+    Scratch, boundstore::Boundstore, describe, ordinary_user::OrdinaryUser, output, ready,
+    registry::Registry, text,
+};
 use layout::{LayerBlob, Layout, content, sha256, tar};
 use serde_json::{Value, json};
 
@@ -367,39 +369,22 @@ fn it_goes_straight_to_an_archive_and_a_registry() {
     text(diff.arg("--recursive").args(layouts));
 
     // The same bytes, for an ordinary user too.
-    let user = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-    let at = |name: &str| user.path().join(name);
-    fs::copy(env!("CARGO_BIN_EXE_boundstore"), at("boundstore")).unwrap();
-    text(
-        Command::new("cp")
-            .arg("-r")
-            .args([world.path("root"), world.path("accept.json")])
-            .arg(user.path()),
-    );
-    text(Command::new("chmod").args(["-R", "a+rX"]).arg(user.path()));
-    let uid = 54_321;
-    chown(user.path(), Some(uid), Some(uid)).unwrap();
-    let own = user.path().to_str().unwrap();
+    let user = OrdinaryUser::new();
+    for name in ["root", "accept.json"] {
+        user.bring(&world.path(name), name);
+    }
     let verb = format!(
         "bundle create --output {archive} --host {}",
         world.name("host")
     );
+    let own = user.path().to_str().unwrap();
     let call = world
         .rooted(&verb)
         .replace(world.scratch.path().to_str().unwrap(), own);
-    let mut command = Command::new("setpriv");
-    command
-        .args([format!("--reuid={uid}"), format!("--regid={uid}")])
-        .arg("--clear-groups")
-        .arg(at("boundstore"))
-        .args(call.split_whitespace())
-        .env("HOME", own)
-        .env("TMPDIR", own)
-        .env("XDG_RUNTIME_DIR", own)
-        .current_dir(own);
+    let mut command = user.command(&call);
     let done = output(&mut command);
     assert!(done.status.success(), "{}", describe(&command, &done));
-    assert!(fs::read(at("b.tar")).unwrap() == bytes);
+    assert!(fs::read(user.join("b.tar")).unwrap() == bytes);
 }
 
 /// docker's manifests, which no OCI layout can hold, come back as they were.

@@ -14,7 +14,7 @@ use std::{
     fs,
     os::unix::{
         ffi::OsStrExt,
-        fs::{MetadataExt, chown, symlink},
+        fs::{MetadataExt, symlink},
     },
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -27,6 +27,7 @@ use common::{
     boundstore::Boundstore,
     describe, fixtures,
     image::{Image, json_file},
+    ordinary_user::OrdinaryUser,
     output,
     podman::Podman,
     project, ready, stores, text,
@@ -335,40 +336,22 @@ fn the_bytes_do_not_depend_on_where_when_and_who() {
     );
     assert_eq!(diff_id(&first), diff_id(&second));
 
-    // A user without any privilege, who cannot look below root's directories.
-    let user = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-    let binary = user.path().join("boundstore");
-    fs::copy(env!("CARGO_BIN_EXE_boundstore"), &binary).unwrap();
+    let user = OrdinaryUser::new();
     let layouts = fixtures();
-    let mut copy = Command::new("cp");
-    text(
-        copy.arg("-r")
-            .args([layouts.join("odd"), layouts.join("app-small")])
-            .arg(user.path()),
-    );
-    text(Command::new("chmod").args(["-R", "a+rX"]).arg(user.path()));
-    let uid = 54_321;
-    chown(user.path(), Some(uid), Some(uid)).unwrap();
+    for name in ["odd", "app-small"] {
+        user.bring(&layouts.join(name), name);
+    }
+    user.accept("accept.json");
     let own: Vec<String> = images
         .iter()
         .map(|image| image.replace(layouts.to_str().unwrap(), user.path().to_str().unwrap()))
         .collect();
     let as_user = |to: &str| -> (Command, Output) {
-        let args = embed_args(&scratch, &own, to);
-        let args = args.replace(
+        let args = embed_args(&scratch, &own, to).replace(
             scratch.path().to_str().unwrap(),
             user.path().to_str().unwrap(),
         );
-        fs::copy(scratch.join("accept.json"), user.path().join("accept.json")).unwrap();
-        let mut command = Command::new("setpriv");
-        command
-            .args([format!("--reuid={uid}"), format!("--regid={uid}")])
-            .arg("--clear-groups")
-            .arg(&binary)
-            .arg("--json")
-            .args(args.split_whitespace())
-            .env("HOME", user.path())
-            .current_dir(user.path());
+        let mut command = user.command(&format!("--json {args}"));
         let output = output(&mut command);
         (command, output)
     };

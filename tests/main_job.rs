@@ -7,7 +7,7 @@ mod common;
 #[path = "common/layout.rs"]
 mod layout;
 
-use std::{fs, os::unix::fs::chown, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,9 @@ use common::{
     boundstore::Boundstore,
     describe, fixtures,
     image::{Image, json_file},
-    mounts_below, output,
+    mounts_below,
+    ordinary_user::OrdinaryUser,
+    output,
     podman::Podman,
     ready,
     registry::Registry,
@@ -328,39 +330,19 @@ fn same_input_gives_the_same_set_image() {
     let other = Boundstore::new(&scratch, "other").sync("b", &turned);
     assert_eq!(other["set_image"], first["set_image"], "as root, elsewhere");
 
-    // An ordinary user cannot look below root's directories: all is brought out.
-    let user = tempfile::Builder::new().tempdir_in("/var/tmp").unwrap();
-    let binary = user.path().join("boundstore");
-    fs::copy(env!("CARGO_BIN_EXE_boundstore"), &binary).unwrap();
-    text(
-        Command::new("cp")
-            .arg("-r")
-            .arg(&v1.layout)
-            .arg(user.path().join("app")),
-    );
-    fs::write(
-        user.path().join("policy.json"),
-        r#"{"default": [{"type": "insecureAcceptAnything"}]}"#,
-    )
-    .unwrap();
-    text(Command::new("chmod").args(["-R", "a+rX"]).arg(user.path()));
-    let uid = 54_321;
-    chown(user.path(), Some(uid), Some(uid)).unwrap();
+    let user = OrdinaryUser::new();
+    user.bring(&v1.layout, "app");
+    user.accept("policy.json");
     let at = user.path().display();
-    let args = format!(
+    let mut command = user.command(&format!(
         "--json --repo {at}/repo --allow-missing-verity sync --deployment c --policy {at}/policy.json \
          --spool {at}/spool --image {V1}=oci:{at}/app:v1 --image {V2}=oci:{at}/app:v2"
-    );
-    let mut command = Command::new("setpriv");
-    command
-        .args([format!("--reuid={uid}"), format!("--regid={uid}")])
-        .arg("--clear-groups")
-        .arg(binary)
-        .args(args.split_whitespace())
-        .env("HOME", user.path())
-        .current_dir(user.path());
+    ));
     let output = output(&mut command);
     assert!(output.status.success(), "{}", describe(&command, &output));
     let synced: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(synced["set_image"], first["set_image"], "as uid {uid}");
+    assert_eq!(
+        synced["set_image"], first["set_image"],
+        "as an ordinary user"
+    );
 }

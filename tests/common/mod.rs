@@ -5,6 +5,7 @@
 pub mod battery;
 pub mod boundstore;
 pub mod image;
+pub mod ordinary_user;
 pub mod ostree;
 pub mod podman;
 pub mod registry;
