@@ -8,6 +8,7 @@ use std::{
 };
 
 use guest::{disk, tamper};
+use rustix::io::Errno;
 
 use super::Seen;
 use crate::{
@@ -119,6 +120,18 @@ fn runs() -> String {
     }
 }
 
+/// The set is at least as good as any file of the filesystem: ext4 that has given
+/// up its journal becomes read-only, but from 6.6 to 6.14 it refuses reads too
+/// (mended by "ext4: correct behavior under errors=remount-ro mode").
+#[track_caller]
+fn runs_if_files_are_read(beside: &Path) {
+    let ran = runs();
+    match fs::read(beside) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) && ran == "EIO" => {}
+        read => assert_eq!(ran, "hello from v1", "{read:?}"),
+    }
+}
+
 /// A sync meets the failing disk; the set there was stays and is shown.
 pub fn writes_fail(host: &Host) -> Seen {
     for folder in [SYSROOT, STORE] {
@@ -130,6 +143,8 @@ pub fn writes_fail(host: &Host) -> Seen {
     mount_device();
     host.exits(0, &sync(ONE, V1));
     mount_set(host);
+    let beside = Path::new(SYSROOT).join("none-of-ours");
+    fs::write(&beside, "read").unwrap();
     // What ext4 has in its journal alone, and then cannot write to its place, is
     // not to be read until the journal is replayed: an unmount leaves none.
     again(host);
@@ -144,7 +159,14 @@ pub fn writes_fail(host: &Host) -> Seen {
             assert!(said.contains(words), "{words}: {said}");
         }
     }
-    assert_eq!(runs(), "hello from v1");
+    runs_if_files_are_read(&beside);
+    // Now the journal is given up for certain.
+    for _ in 0..2 {
+        fs::write(Path::new(SYSROOT).join("new"), "lost").ok();
+        let mut flush = Command::new("sync");
+        flush.args(["--file-system", SYSROOT]).status().unwrap();
+    }
+    runs_if_files_are_read(&beside);
     Behaviour::Well.set();
     again(host);
     assert_eq!(set_of(ONE), set);
