@@ -245,12 +245,8 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 const FULL: &[&str] = &["is full", "free some", "sync again", "the set it had"];
 
-const DEVICE: &[&str] = &[
-    "a disk fails or is damaged",
-    "kernel's messages",
-    "sync again",
-    "the set it had",
-];
+/// EIO, or read-only after that: which is a matter of when the kernel writes.
+const DAMAGED: &[&str] = &["kernel's messages", "sync again", "the set it had"];
 
 /// Fills a filesystem up to some room.
 fn fill(folder: &Path, leave: u64) -> PathBuf {
@@ -373,11 +369,10 @@ fn a_disk_that_turns_read_only_in_the_middle() {
     assert_eq!(synced.status.code(), Some(1), "{said}");
     let eio = said.contains("Input/output error");
     assert!(eio || said.contains("is read-only"), "{said}");
-    let words = ["kernel's messages", "sync again", "the set it had"];
     disk.still_has(&old);
     // Nor does a sync from the start get anywhere: it is read-only, and what
     // never came to the disk makes a directory look damaged.
-    disk.fails(&args, &disk.repo(), &words);
+    disk.fails(&args, &disk.repo(), DAMAGED);
     disk.ok(&format!("umount {}", disk.path("store").display()));
     text(Command::new("umount").arg(disk.path("disk")));
     disk.mount_disk();
@@ -399,7 +394,7 @@ fn a_disk_that_fails_in_the_middle() {
     let old = disk.with_old_set();
     let args = disk.new_image(20_000);
     let filler = fill(&disk.path("below"), 0);
-    disk.fails(&args, &disk.repo(), DEVICE);
+    disk.fails(&args, &disk.repo(), DAMAGED);
     disk.can_be_read();
     // As the machine would after that: a disk that is well, mounted anew.
     fs::remove_file(filler).unwrap();

@@ -13,6 +13,7 @@ mod gc;
 mod guard;
 pub mod host;
 mod image_mount;
+mod import_set;
 mod label;
 mod last_error;
 mod lock;

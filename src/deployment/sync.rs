@@ -20,19 +20,16 @@ use crate::{
     bound::Lock,
     bundle::BundleError,
     error::PathError,
-    import::{ImportError, ImportLimits, import_layer},
+    import::{ImportError, ImportLimits},
     name::{Algorithm, ImageName, ObjectId},
-    repo::{
-        DeploymentId, ImageStream, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord,
-        StoredLayer,
-    },
+    repo::{DeploymentId, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord},
     sink::{self, FORMAT, SinkError},
     source::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
     squash::{Dropped, SquashError},
     store_tree::{LayOutError, ValidStoreTree, ValidationError, lay_out_keeping},
-    verify::verify,
+    verify::is_whole,
 };
 
 /// Brings sets into a repository.
@@ -309,15 +306,17 @@ impl Syncer<'_> {
         deployment: &DeploymentId,
         wanted: &[Wanted],
     ) -> Result<Synced, SyncError> {
-        let plans = self.plan(Some(view), wanted)?;
-        let mut synced = tally(&plans);
+        let mut plans = self.resolve(wanted)?;
         let kept = self.kept(view, &plans)?;
         if let Some(set) = self.unchanged(view, deployment, &plans, &kept)? {
+            let mut synced = tally(&plans);
             synced.set = Some(set);
             synced.unchanged = true;
             self.release(&plans, None);
             return Ok(synced);
         }
+        find_missing(view, &mut plans)?;
+        let mut synced = tally(&plans);
         let spool = self.fetch(&plans)?;
         let before = view.set(deployment).ok().flatten();
         let repo = Repo::open(&self.repo, self.lock_limit)?;
@@ -351,8 +350,8 @@ impl Syncer<'_> {
         let mut store_images = Vec::new();
         let mut records = Vec::new();
         let mut chains = Chains::default();
-        for plan in plans {
-            let layers = self.import(repo, plan, spool)?;
+        let imported = self.import(repo, plans, spool)?;
+        for (plan, layers) in plans.iter().zip(imported) {
             (self.observer)(SyncEvent::Squashing(&plan.image().name));
             let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
             records.push(set_image_record(plan.image(), &layers));
@@ -415,11 +414,26 @@ impl Syncer<'_> {
         }
     }
 
+    /// Resolves what is wanted; without a repository all layers are missing.
     pub(super) fn plan(
         &self,
         view: Option<&RepoView>,
         wanted: &[Wanted],
     ) -> Result<Vec<Plan>, SyncError> {
+        let mut plans = self.resolve(wanted)?;
+        match view {
+            Some(view) => find_missing(view, &mut plans)?,
+            None => {
+                for plan in &mut plans {
+                    plan.missing = (0..plan.image().layers.len()).collect();
+                }
+            }
+        }
+        Ok(plans)
+    }
+
+    /// Which layers are missing is not known yet.
+    fn resolve(&self, wanted: &[Wanted]) -> Result<Vec<Plan>, SyncError> {
         let (sources, retry) = (self.sources, self.retry);
         let resolve = |wanted: &Wanted, tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
@@ -430,22 +444,9 @@ impl Syncer<'_> {
             self.hear(&wanted.name, None, &heard);
         })?;
         let mut plans = Vec::new();
-        // Images share layers; looking for one reads its whole list of objects.
-        let mut held = HashMap::new();
         for found in found {
             (self.observer)(SyncEvent::Resolved(&found));
-            let mut missing = Vec::new();
-            for (index, LayerDescriptor { diff_id, .. }) in found.image.layers.iter().enumerate() {
-                let is_held = match (held.get(diff_id), view) {
-                    (Some(known), _) => *known,
-                    (None, Some(view)) => view.layer(diff_id)?.is_some(),
-                    (None, None) => false,
-                };
-                held.insert(*diff_id, is_held);
-                if !is_held {
-                    missing.push(index);
-                }
-            }
+            let missing = Vec::new();
             plans.push(Plan { found, missing });
         }
         plans.sort_by(|a, b| a.image().name.cmp(&b.image().name));
@@ -497,17 +498,10 @@ impl Syncer<'_> {
         let manifest = |image: &SetImageRecord| image.manifest_digest;
         let whole = set.format == FORMAT
             && set.images.len() == plans.len()
-            && plans.iter().all(|plan| plan.missing.is_empty())
             && plans.iter().zip(&set.images).all(same)
             && self.check_lock(view, set.set_image).is_ok()
             && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
-            && verify(
-                view,
-                Some(std::slice::from_ref(deployment)),
-                false,
-                &|_, _| {},
-            )?
-            .is_healthy();
+            && is_whole(view, &set)?;
         Ok(whole.then_some(set))
     }
 
@@ -600,52 +594,26 @@ impl Syncer<'_> {
             needed,
         })
     }
+}
 
-    fn import(
-        &self,
-        repo: &Repo,
-        plan: &Plan,
-        spool: Option<&Spool>,
-    ) -> Result<Vec<StoredLayer>, SyncError> {
-        let image = plan.image();
-        let mut layers = Vec::new();
-        for (index, descriptor) in image.layers.iter().enumerate() {
-            // Looked up again under the lock: a gc may have been here since.
-            if let Some(layer) = repo.view().layer(&descriptor.diff_id)? {
-                layers.push(layer);
-                continue;
+/// Which layers the repository lacks.
+fn find_missing(view: &RepoView, plans: &mut [Plan]) -> Result<(), RepoError> {
+    // Images share layers; looking for one reads its whole list of objects.
+    let mut held = HashMap::new();
+    for plan in plans {
+        let layers = &plan.found.image.layers;
+        for (index, LayerDescriptor { diff_id, .. }) in layers.iter().enumerate() {
+            let is_held = match held.get(diff_id) {
+                Some(known) => *known,
+                None => view.layer(diff_id)?.is_some(),
+            };
+            held.insert(*diff_id, is_held);
+            if !is_held {
+                plan.missing.push(index);
             }
-            (self.observer)(SyncEvent::Importing {
-                name: &image.name,
-                layer: index,
-                of: image.layers.len(),
-                blob_bytes: descriptor.blob_size,
-            });
-            let data = plan
-                .found
-                .open_layer(index, spool)
-                .map_err(|source| source_error(&image.name, source))?;
-            let layer = import_layer(repo, descriptor, data, self.limits).map_err(|source| {
-                SyncError::Import {
-                    name: image.name.clone(),
-                    layer: index,
-                    source,
-                }
-            })?;
-            layers.push(layer);
         }
-        let stream = ImageStream {
-            manifest_digest: image.manifest_digest,
-            manifest: image.manifest.clone(),
-            config_digest: image.config_digest,
-            config: image.config.clone(),
-            layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
-        };
-        if repo.view().image(&image.manifest_digest)? != Some(stream.clone()) {
-            repo.register_image(&stream)?;
-        }
-        Ok(layers)
     }
+    Ok(())
 }
 
 /// How many images are resolved or fetched at once.

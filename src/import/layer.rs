@@ -1,22 +1,24 @@
 //! One layer: split into objects and a layer stream.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
+    sync::mpsc::{Receiver, sync_channel},
 };
 
 use super::{
-    ImportError,
+    ImportError, ObjectPool,
+    batch::Batch,
     tar::{Sparse, TarEntry, TarError, TarInput, TarKind, TarReader},
     verified::{TooLong, VerifiedLayer},
 };
 use crate::{
     name::DiffId,
-    repo::{LayerWriter, ObjectWriter, Repo, StoredLayer},
+    repo::{LayerWriter, ObjectWriter, StagedStream, StoredLayer},
     source::{LayerData, LayerDescriptor},
     squash::{EntryName, tree::FileContent},
-    store_tree::tar_split::{Crc64, TarSplitWriter},
+    store_tree::tar_split::TarSplitWriter,
 };
 
 /// How much of a layer is taken before it counts as an attack.
@@ -41,26 +43,37 @@ impl Default for ImportLimits {
     }
 }
 
-/// Imports one layer: objects, tar-split, layer stream, partial ref. Nothing
-/// is registered before blob and tar have the digests they should have.
+/// How many batches of a layer are being written at once, or wait for that.
+const AT_ONCE: usize = 8;
+/// The pieces in which a large file goes to the thread that writes it, and how
+/// many of them wait for that.
+const PIECE: u64 = 256 << 10;
+const PIECES: usize = 4;
+
+/// Imports one layer: objects, tar-split, layer stream. It has no name in the
+/// repository before [`Repo::register`](crate::repo::Repo::register) gives it
+/// one; that blob and tar have the digests they should have is made sure of here.
 ///
-/// Memory does not grow with the layer's bytes.
+/// Decompressing, parsing and writing go on at the same time, each on threads
+/// of its own. Memory does not grow with the layer's bytes.
 ///
 /// # Errors
 /// See [`ImportError`]; what was written by then is garbage that no name reaches.
 pub fn import_layer(
-    repo: &Repo,
+    pool: &ObjectPool<'_>,
     descriptor: &LayerDescriptor,
     data: LayerData,
     limits: ImportLimits,
-) -> Result<StoredLayer, ImportError> {
-    let diff_id = descriptor.diff_id;
+) -> Result<(StoredLayer, StagedStream), ImportError> {
+    let (repo, diff_id) = (pool.repo(), descriptor.diff_id);
     let write = |source| ImportError::Write { diff_id, source };
     let mut split = Split {
-        repo,
+        pool,
         diff_id,
         limits,
         input: VerifiedLayer::open(descriptor, data, limits.max_bytes)?,
+        batch: Batch::default(),
+        begun: VecDeque::new(),
         stream: repo.layer_writer()?,
         tar_split: TarSplitWriter::new(repo.object_writer()).map_err(write)?,
         seen: Seen::default(),
@@ -80,9 +93,8 @@ pub fn import_layer(
     let tar_split = split.tar_split.finish().map_err(write)?;
     let size = tar_split.size();
     let id = tar_split.finish()?.into_inner();
-    Ok(split
-        .stream
-        .register(&diff_id, diff_size, FileContent::Object { id, size })?)
+    let tar_split = FileContent::Object { id, size };
+    Ok(split.stream.finish(&diff_id, diff_size, tar_split)?)
 }
 
 fn is_whiteout(name: &EntryName) -> bool {
@@ -126,11 +138,14 @@ fn is_too_long(error: &io::Error) -> bool {
 }
 
 /// The tar on its way into the layer stream and the tar-split.
-struct Split<'r> {
-    repo: &'r Repo,
+struct Split<'p, 'r> {
+    pool: &'p ObjectPool<'r>,
     diff_id: DiffId,
     limits: ImportLimits,
     input: VerifiedLayer,
+    /// What comes after all that has been begun.
+    batch: Batch,
+    begun: VecDeque<Receiver<Result<Batch, ImportError>>>,
     stream: LayerWriter<'r>,
     tar_split: TarSplitWriter<ObjectWriter<'r>>,
     seen: Seen,
@@ -152,20 +167,15 @@ impl Seen {
     }
 }
 
-impl TarInput for Split<'_> {
+impl TarInput for Split<'_, '_> {
     fn literal(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.input.literal(buffer)?;
-        self.keep(&buffer[..length])?;
+        self.batch.literal(&buffer[..length]);
         Ok(length)
     }
 }
 
-impl Split<'_> {
-    fn keep(&mut self, literal: &[u8]) -> io::Result<()> {
-        self.stream.literal(literal).map_err(io::Error::other)?;
-        self.tar_split.segment(literal)
-    }
-
+impl Split<'_, '_> {
     fn run(&mut self) -> Result<(), ImportError> {
         let diff_id = self.diff_id;
         let bad = |source| ImportError::Tar { diff_id, source };
@@ -186,6 +196,7 @@ impl Split<'_> {
                 return Err(ImportError::TooMuchMetadata { diff_id, max_bytes });
             }
             self.entry(number, &entry)?;
+            self.write_if_full()?;
             number += 1;
         }
         // What stands behind the end of the archive belongs to the DiffID.
@@ -193,14 +204,13 @@ impl Split<'_> {
         loop {
             let read = self.literal(&mut rest);
             if read.map_err(|source| ImportError::Read { diff_id, source })? == 0 {
-                return Ok(());
+                return self.settle();
             }
+            self.write_if_full()?;
         }
     }
 
     fn entry(&mut self, number: u64, entry: &TarEntry) -> Result<(), ImportError> {
-        let diff_id = self.diff_id;
-        let write = |source| ImportError::Write { diff_id, source };
         let name = &entry.raw_name;
         let size = entry.stored_size;
         let first = self.seen.is_first(&entry.name);
@@ -208,67 +218,118 @@ impl Split<'_> {
         // Only what the tree will show under this name can be read from it.
         let from_tree = first && has_data && entry.sparse.is_none() && !is_whiteout(&entry.name);
         if first && !from_tree {
-            self.tar_split.file(name, 0, 0).map_err(write)?;
+            self.batch.name(name);
         }
         if let Some(sparse) = &entry.sparse {
+            self.settle()?;
             return self.sparse(number, sparse, size);
         }
         if !has_data {
             return Ok(());
         }
-        let mut crc = Crc64::new();
         if size <= FileContent::INLINE_MAX as u64 {
             let mut content = [0; FileContent::INLINE_MAX];
             let content = &mut content[..usize::try_from(size).unwrap_or(0)];
-            self.data(content)?;
-            self.note(from_tree, &mut crc, content).map_err(write)?;
-            self.stream.literal(content)?;
-        } else {
-            let mut object = self.repo.object_writer();
-            let mut buffer = vec![0; 1 << 16];
-            let mut left = size;
-            while left > 0 {
-                let most = left.min(buffer.len() as u64);
-                let piece = &mut buffer[..usize::try_from(most).unwrap_or(0)];
-                self.data(piece)?;
-                self.note(from_tree, &mut crc, piece).map_err(write)?;
-                object.write_all(piece).map_err(write)?;
-                left -= most;
+            read_data(&mut self.input, self.diff_id, content)?;
+            if from_tree {
+                self.batch.small(name, content);
+            } else {
+                self.batch.literal(content);
             }
-            let id = object.finish()?.into_inner();
-            self.stream.object(&id, size)?;
+            return Ok(());
         }
-        if from_tree {
-            self.tar_split
-                .file(name, size, crc.finish())
-                .map_err(write)?;
+        if !from_tree {
+            self.settle()?;
+            return self.unseen(size);
+        }
+        if size <= Batch::LARGEST {
+            let content = self.batch.file(name, size);
+            return read_data(&mut self.input, self.diff_id, content);
+        }
+        self.large(name, size)
+    }
+
+    fn write_if_full(&mut self) -> Result<(), ImportError> {
+        if !self.batch.is_full() {
+            return Ok(());
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let written = self.pool.run(move |repo, _| batch.write(repo));
+        self.begin(written)
+    }
+
+    /// What is being written takes its place; the oldest is waited for where
+    /// that is too much at once.
+    fn begin(&mut self, written: Receiver<Result<Batch, ImportError>>) -> Result<(), ImportError> {
+        self.begun.push_back(written);
+        if self.begun.len() > AT_ONCE {
+            self.assemble_oldest()?;
         }
         Ok(())
     }
 
-    /// Data goes into the tar-split as a checksum of what the tree has, or as it is.
-    fn note(&mut self, from_tree: bool, crc: &mut Crc64, data: &[u8]) -> io::Result<()> {
-        if from_tree {
-            crc.update(data);
+    fn assemble_oldest(&mut self) -> Result<(), ImportError> {
+        let diff_id = self.diff_id;
+        let Some(oldest) = self.begun.pop_front() else {
             return Ok(());
-        }
-        self.tar_split.segment(data)
+        };
+        let written = oldest.recv().map_err(|_| ImportError::Write {
+            diff_id,
+            source: io::Error::other("the thread that writes it is gone"),
+        })?;
+        written?.assemble(diff_id, &mut self.stream, &mut self.tar_split)
     }
 
-    fn data(&mut self, buffer: &mut [u8]) -> Result<(), ImportError> {
+    /// Lets layer stream and tar-split have all that has been read.
+    fn settle(&mut self) -> Result<(), ImportError> {
+        while !self.begun.is_empty() {
+            self.assemble_oldest()?;
+        }
+        let batch = std::mem::take(&mut self.batch).write(self.pool.repo())?;
+        batch.assemble(self.diff_id, &mut self.stream, &mut self.tar_split)
+    }
+
+    /// A large file goes piece by piece to the thread that writes it.
+    fn large(&mut self, name: &[u8], size: u64) -> Result<(), ImportError> {
         let diff_id = self.diff_id;
-        self.input.read_exact(buffer).map_err(|source| {
+        let batch = std::mem::take(&mut self.batch);
+        let written = self.pool.run(move |repo, _| batch.write(repo));
+        self.begin(written)?;
+        let (send, content) = sync_channel::<Vec<u8>>(PIECES);
+        let name = name.into();
+        let written = self
+            .pool
+            .run(move |repo, held| Batch::write_large(repo, held, diff_id, (name, size), &content));
+        let mut left = size;
+        while left > 0 {
+            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
+            read_data(&mut self.input, diff_id, &mut piece)?;
+            left -= piece.len() as u64;
+            if send.send(piece).is_err() {
+                break; // It has failed: that is its result.
+            }
+        }
+        drop(send);
+        self.begin(written)
+    }
+
+    /// A file that the tree does not show under its name is kept in the
+    /// tar-split too.
+    fn unseen(&mut self, size: u64) -> Result<(), ImportError> {
+        let diff_id = self.diff_id;
+        let read = |source| ImportError::Read { diff_id, source };
+        let mut stored = Stored {
+            input: (&mut self.input).take(size),
+            object: self.pool.repo().object_writer(),
+            tar_split: &mut self.tar_split,
+        };
+        if io::copy(&mut stored, &mut io::sink()).map_err(read)? != size {
             let offset = self.input.tar_bytes();
-            let source = if source.kind() == io::ErrorKind::UnexpectedEof {
-                TarError::Truncated {
-                    offset,
-                    inside: "a file's data",
-                }
-            } else {
-                TarError::Read { offset, source }
-            };
-            ImportError::Tar { diff_id, source }
-        })
+            let source = truncated(offset);
+            return Err(ImportError::Tar { diff_id, source });
+        }
+        let id = stored.object.finish()?.into_inner();
+        Ok(self.stream.object(&id, size)?)
     }
 
     /// A sparse file is kept twice: as it is stored, for the tar, and with its
@@ -279,7 +340,7 @@ impl Split<'_> {
         sparse: &Sparse,
         stored_size: u64,
     ) -> Result<(), ImportError> {
-        let (repo, diff_id) = (self.repo, self.diff_id);
+        let (repo, diff_id) = (self.pool.repo(), self.diff_id);
         let max_bytes = self.limits.max_bytes;
         if sparse.real_size > max_bytes {
             return Err(ImportError::TooLarge { diff_id, max_bytes });
@@ -304,7 +365,30 @@ impl Split<'_> {
     }
 }
 
-/// A sparse file's stored bytes, kept as they are read.
+fn read_data(
+    input: &mut VerifiedLayer,
+    diff_id: DiffId,
+    buffer: &mut [u8],
+) -> Result<(), ImportError> {
+    input.read_exact(buffer).map_err(|source| {
+        let offset = input.tar_bytes();
+        let source = if source.kind() == io::ErrorKind::UnexpectedEof {
+            truncated(offset)
+        } else {
+            TarError::Read { offset, source }
+        };
+        ImportError::Tar { diff_id, source }
+    })
+}
+
+fn truncated(offset: u64) -> TarError {
+    TarError::Truncated {
+        offset,
+        inside: "a file's data",
+    }
+}
+
+/// A file's stored bytes, kept as they are read.
 struct Stored<'a, 'r> {
     input: io::Take<&'a mut VerifiedLayer>,
     object: ObjectWriter<'r>,

@@ -4,13 +4,17 @@
 //! manifest, the tar against the config's DiffID. A config that claims another
 //! image's DiffID therefore poisons nothing.
 
+mod batch;
 mod entries;
 mod layer;
+mod pool;
+mod read_ahead;
 pub mod tar;
 mod verified;
 
 pub use entries::{LayerEntries, layer_entries};
 pub use layer::{ImportLimits, import_layer};
+pub use pool::ObjectPool;
 
 use crate::{
     name::{BlobDigest, DiffId},

@@ -1,52 +1,47 @@
 //! The bytes of a layer on their way in: counted, hashed, decompressed, hashed.
 
 use std::{
-    cell::RefCell,
     io::{self, BufRead, BufReader, Read},
-    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use flate2::bufread::MultiGzDecoder;
 
-use super::ImportError;
+use super::{ImportError, read_ahead::ReadAhead};
 use crate::{
     name::{BlobDigest, DiffId, Hasher},
     source::{LayerData, LayerDescriptor, LayerForm},
 };
-
-/// A reader that hashes what passes, and goes no further than a limit.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-    limit: u64,
-}
 
 /// The stream went past its limit: a marker inside an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 #[error("longer than {0} bytes")]
 pub(super) struct TooLong(pub u64);
 
-impl<R: Read> Read for Hashed<R> {
+/// The blob as it comes, hashed, shared with what decompresses it on another
+/// thread.
+#[derive(Clone)]
+struct Blob(Arc<Mutex<RawBlob>>);
+
+struct RawBlob {
+    inner: io::Take<Box<dyn Read + Send>>,
+    hasher: Hasher,
+}
+
+impl Read for Blob {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..length]);
-        if self.hasher.length() > self.limit {
-            return Err(io::Error::other(TooLong(self.limit)));
-        }
+        let mut raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = raw.inner.read(buffer)?;
+        raw.hasher.update(&buffer[..length]);
         Ok(length)
     }
 }
 
-/// The blob as it comes, shared with what decompresses it.
-#[derive(Clone)]
-struct Blob(Rc<RefCell<RawBlob>>);
-
-/// The source's own reader, hashed.
-type RawBlob = Hashed<io::Take<Box<dyn Read>>>;
-
-impl Read for Blob {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.borrow_mut().read(buffer)
+impl Blob {
+    /// The digest of what has been read of it.
+    fn hasher(&self) -> Hasher {
+        let raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        raw.hasher.clone()
     }
 }
 
@@ -54,7 +49,11 @@ impl Read for Blob {
 /// it was what manifest and config promised; until then nothing that came out
 /// of it may be believed.
 pub(super) struct VerifiedLayer {
-    reader: Hashed<Box<dyn Read>>,
+    reader: ReadAhead,
+    /// None where the blob is the tar: it is hashed already.
+    hasher: Option<Hasher>,
+    length: u64,
+    limit: u64,
     blob: Blob,
     descriptor: LayerDescriptor,
     form: LayerForm,
@@ -78,10 +77,9 @@ impl VerifiedLayer {
             LayerForm::Blob => descriptor.blob_size.saturating_add(1),
             LayerForm::Tar => u64::MAX,
         };
-        let blob = Blob(Rc::new(RefCell::new(Hashed {
+        let blob = Blob(Arc::new(Mutex::new(RawBlob {
             inner: Read::take(data.reader, most),
             hasher: Hasher::default(),
-            limit: u64::MAX,
         })));
         let mut raw = BufReader::with_capacity(1 << 17, blob.clone());
         let read = |source| ImportError::Read {
@@ -89,22 +87,20 @@ impl VerifiedLayer {
             source,
         };
         let head = raw.fill_buf().map_err(read)?;
-        let plain: Box<dyn Read> = if head.starts_with(&GZIP) {
-            Box::new(MultiGzDecoder::new(raw))
-        } else if head.starts_with(&ZSTD)
-            || (head.len() >= 4 && head[0] & 0xf0 == 0x50 && head[1..4] == ZSTD_SKIPPABLE)
-        {
-            Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(read)?)
+        let is_skippable = |head: &[u8]| head[0] & 0xf0 == 0x50 && head[1..4] == ZSTD_SKIPPABLE;
+        let (reader, is_packed) = if head.starts_with(&GZIP) {
+            (ReadAhead::new(MultiGzDecoder::new(raw)), true)
+        } else if head.starts_with(&ZSTD) || (head.len() >= 4 && is_skippable(head)) {
+            let decoder = zstd::stream::read::Decoder::with_buffer(raw).map_err(read)?;
+            (ReadAhead::new(decoder), true)
         } else {
-            Box::new(raw)
-        };
-        let reader = Hashed {
-            inner: plain,
-            hasher: Hasher::default(),
-            limit: max_bytes,
+            (ReadAhead::new(raw), false)
         };
         Ok(Self {
-            reader,
+            reader: reader.map_err(read)?,
+            hasher: is_packed.then(Hasher::default),
+            length: 0,
+            limit: max_bytes,
             blob,
             descriptor: descriptor.clone(),
             form: data.form,
@@ -113,23 +109,24 @@ impl VerifiedLayer {
 
     /// How many bytes of the tar have been read.
     pub(super) fn tar_bytes(&self) -> u64 {
-        self.reader.hasher.length()
+        self.length
     }
 
     /// Reads on to the end and compares all digests and sizes; returns the
     /// length of the tar.
     pub(super) fn finish(mut self) -> Result<u64, ImportError> {
+        let unpacked = io::copy(&mut self, &mut io::sink());
         let descriptor = &self.descriptor;
         let read = |source| ImportError::Read {
             diff_id: descriptor.diff_id,
             source,
         };
-        let unpacked = io::copy(&mut self.reader, &mut io::sink());
+        self.reader.stop();
         if self.form == LayerForm::Blob {
             // Where it cannot be unpacked, what is left of it still tells
             // whether it is the blob that it should be.
             io::copy(&mut self.blob, &mut io::sink()).map_err(read)?;
-            let blob = self.blob.0.borrow().hasher.clone();
+            let blob = self.blob.hasher();
             let (size, found) = (blob.length(), blob.finish::<_>());
             let found: BlobDigest = found;
             if found != descriptor.blob_digest || size != descriptor.blob_size {
@@ -142,8 +139,7 @@ impl VerifiedLayer {
             }
         }
         unpacked.map_err(read)?;
-        let tar = self.reader.hasher;
-        let length = tar.length();
+        let tar = self.hasher.unwrap_or_else(|| self.blob.hasher());
         let found: DiffId = tar.finish();
         if found != descriptor.diff_id {
             return Err(ImportError::WrongDiffId {
@@ -151,12 +147,20 @@ impl VerifiedLayer {
                 found,
             });
         }
-        Ok(length)
+        Ok(self.length)
     }
 }
 
 impl Read for VerifiedLayer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
+        let length = self.reader.read(buffer)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..length]);
+        }
+        self.length += length as u64;
+        if self.length > self.limit {
+            return Err(io::Error::other(TooLong(self.limit)));
+        }
+        Ok(length)
     }
 }

@@ -46,12 +46,12 @@ pub use self::{
     reach::{Reach, Streams, is_ours},
     record::{DeploymentId, DeploymentIdError, ImageStream, SetImageRecord, SetRecord},
     reference::{BootId, BootIdError, Purpose, Reference},
-    stream::{Chunk, LayerChunks, LayerWriter, StoredLayer, StreamParts},
+    stream::{Chunk, LayerChunks, LayerWriter, StagedStream, StoredLayer, StreamParts},
     verity::{Verity, fs_verity_digest},
     view::RepoView,
 };
 use crate::{
-    error::Doing,
+    error::{Below, Doing},
     name::{Algorithm, ObjectId},
     sys::{self, DirLock, failpoint::failpoint},
 };
@@ -71,6 +71,12 @@ pub struct Repo {
 enum Inner {
     Sha256(Arc<Repository<Sha256HashValue>>),
     Sha512(Arc<Repository<Sha512HashValue>>),
+}
+
+/// Room on the repository's filesystem, taken by a file without a name.
+#[derive(Debug)]
+pub struct ReservedRoom {
+    _file: std::fs::File,
 }
 
 /// How a repository is to be created where there is none.
@@ -194,6 +200,20 @@ impl Repo {
     /// Whatever `syncfs(2)` says.
     pub fn sync(&self) -> Result<(), RepoError> {
         Ok(sys::sync_filesystem(self.fd(), self.path())?)
+    }
+
+    /// Takes room for the names of so many streams until it is dropped: so what
+    /// has come whole can be registered, even where the rest has filled the disk.
+    ///
+    /// # Errors
+    /// The filesystem is full already.
+    pub fn reserve(&self, streams: usize) -> Result<ReservedRoom, RepoError> {
+        /// A link and a ref, each a block, and as much for folders and a record.
+        const EACH: u64 = 16 << 10;
+        let bytes = EACH * (1 + streams as u64);
+        sys::create_dir_all_at(self.fd(), "objects").below(self.path())?;
+        let file = sys::reserve(self.fd(), "objects".as_ref(), bytes).below(self.path())?;
+        Ok(ReservedRoom { _file: file })
     }
 
     /// Bytes free on the repository's filesystem.

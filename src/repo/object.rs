@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::{
@@ -37,9 +38,10 @@ impl<T> Ensured<T> {
     }
 }
 
-/// Writes one object, piece by piece. Up to a mebibyte it is hashed before it
-/// touches the disk, so that one which exists costs no write; a longer one
-/// goes to an unnamed file, which vanishes where the object exists.
+/// Writes one object, piece by piece. Up to a mebibyte, or what the caller lets
+/// it hold, it is hashed before it touches the disk, so that one which exists
+/// costs no write; a longer one goes to an unnamed file, which vanishes where
+/// the object exists.
 ///
 /// Dropping it leaves nothing behind.
 pub struct ObjectWriter<'r> {
@@ -47,6 +49,7 @@ pub struct ObjectWriter<'r> {
     hasher: VerityHasher,
     size: u64,
     buffer: Vec<u8>,
+    held: usize,
     file: Option<File>,
 }
 
@@ -68,7 +71,19 @@ impl Repo {
             hasher: VerityHasher::new(self.view.algorithm()),
             size: 0,
             buffer: Vec::new(),
+            held: BUFFERED,
             file: None,
+        }
+    }
+
+    /// Begins an object of most likely `size` bytes, which are held in memory
+    /// until their digest is known where they are no more than `held`.
+    pub fn object_writer_holding(&self, size: u64, held: usize) -> ObjectWriter<'_> {
+        let fits = usize::try_from(size).ok().filter(|size| *size <= held);
+        ObjectWriter {
+            buffer: Vec::with_capacity(fits.unwrap_or(0)),
+            held: fits.unwrap_or(0),
+            ..self.object_writer()
         }
     }
 
@@ -89,7 +104,7 @@ impl Write for ObjectWriter<'_> {
         self.size += bytes.len() as u64;
         if let Some(file) = &mut self.file {
             write_all!("write object", file, bytes)?;
-        } else if self.buffer.len() + bytes.len() <= BUFFERED {
+        } else if self.buffer.len() + bytes.len() <= self.held {
             self.buffer.extend_from_slice(bytes);
         } else {
             let mut file = self
@@ -130,7 +145,10 @@ impl ObjectWriter<'_> {
 /// a name that could be no object's, the crate's gc would fail.
 fn temporary_name(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let own = format!("{:08x}", std::process::id());
+    // Two threads may bring the same object.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let own = format!("{:08x}{number:08x}", std::process::id());
     let kept = name.len().saturating_sub(own.len());
     path.with_file_name(format!("{}{own}", &name[..kept]))
 }
@@ -156,14 +174,16 @@ impl Repo {
         }
         let folder = path.parent().unwrap_or(Path::new("objects"));
         let file = match file {
-            Some(file) => file,
+            Some(file) => {
+                sys::create_dir_all_at(self.fd(), folder).below(self.path())?;
+                file
+            }
             None => {
                 let mut file = self.tmpfile(folder)?;
                 write_all!("write object", &mut file, buffer).doing("write", &path)?;
                 file
             }
         };
-        sys::create_dir_all_at(self.fd(), folder).below(self.path())?;
         self.link_object(file, &id, &path)?;
         self.distrusted().remove(&id);
         Ok(Ensured::Created(id))
@@ -237,7 +257,7 @@ impl Repo {
         };
         match sys::link_tmpfile(&file, self.fd(), path).below(self.path()) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Not believed, or somebody wrote the same one meanwhile.
+                // Not believed; or somebody wrote the same one meanwhile.
                 let temporary = temporary_name(path);
                 sys::remove_at(self.fd(), &temporary).below(self.path())?;
                 sys::link_tmpfile(&file, self.fd(), &temporary).below(self.path())?;

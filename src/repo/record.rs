@@ -4,7 +4,9 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Repo, RepoError, RepoView, StreamParts};
+use super::{
+    Repo, RepoError, RepoView, StagedStream, StoredLayer, StreamParts, stream::layer_name,
+};
 use crate::name::{ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest, ObjectId};
 
 /// `bndimag1`, little endian: the content type of an image stream.
@@ -170,23 +172,46 @@ fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8], name: &str) -> Result<T, R
 }
 
 impl Repo {
+    /// Stages the record of an imported image, whose layer streams these are.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn stage_image(
+        &self,
+        image: &ImageStream,
+        layers: &[StoredLayer],
+    ) -> Result<StagedStream, RepoError> {
+        let layers = layers.iter();
+        let layers = layers.map(|layer| (layer_name(&layer.diff_id), layer.stream));
+        self.stage_image_of(image, &layers.collect::<Vec<_>>())
+    }
+
+    fn stage_image_of(
+        &self,
+        image: &ImageStream,
+        layers: &[(String, ObjectId)],
+    ) -> Result<StagedStream, RepoError> {
+        let name = ImageStream::stream_name(&image.manifest_digest);
+        let content = to_json(image, &name)?;
+        let staged = self.stage_record(IMAGE, &name, &content, layers, &[])?;
+        Ok(staged.kept_as(image.manifest_digest.hex()))
+    }
+
     /// Registers an imported image, kept by a partial ref. Its layers must be
     /// registered already.
     ///
     /// # Errors
     /// [`RepoError::MissingStream`] where a layer is not there.
     pub fn register_image(&self, image: &ImageStream) -> Result<(), RepoError> {
-        let name = ImageStream::stream_name(&image.manifest_digest);
         let layers = self.layer_references(&image.layers)?;
-        self.write_record(IMAGE, &name, &to_json(image, &name)?, &layers, &[])?;
-        self.set_reference(&format!("partial/{}", image.manifest_digest.hex()), &name)
+        self.register(&[self.stage_image_of(image, &layers)?])
     }
 
     fn layer_references(&self, layers: &[DiffId]) -> Result<Vec<(String, ObjectId)>, RepoError> {
         layers
             .iter()
             .map(|diff_id| {
-                let name = super::stream::layer_name(diff_id);
+                let name = layer_name(diff_id);
                 let id = self.view().stream(&name)?;
                 id.map(|id| (name.clone(), id))
                     .ok_or(RepoError::MissingStream(name))
@@ -234,8 +259,8 @@ impl Repo {
             }
         }
         let name = SetRecord::stream_name(&set.set_image);
-        self.write_record(SET, &name, &to_json(set, &name)?, &streams, objects)?;
-        Ok(())
+        let content = to_json(set, &name)?;
+        self.register(&[self.stage_record(SET, &name, &content, &streams, objects)?])
     }
 
     /// What the set's pin covers needs no partial ref any more.
@@ -243,12 +268,11 @@ impl Repo {
     /// # Errors
     /// Whatever removing a ref says.
     pub fn drop_partial(&self, set: &SetRecord) -> Result<(), RepoError> {
-        for image in set.all_images() {
-            self.remove_reference(&format!("partial/{}", image.manifest_digest.hex()))?;
-            for layer in &image.layers {
-                self.remove_reference(&format!("partial/{}", layer.hex()))?;
-            }
-        }
+        let images = set.all_images().flat_map(|image| {
+            let layers = image.layers.iter().map(DiffId::hex);
+            layers.chain([image.manifest_digest.hex()])
+        });
+        self.remove_references(images.map(|hex| format!("partial/{hex}")))?;
         Ok(())
     }
 
@@ -267,10 +291,7 @@ impl Repo {
     /// Whatever removing a ref says.
     pub fn remove_partial(&self) -> Result<usize, RepoError> {
         let names = self.view().references("partial")?;
-        for name in &names {
-            self.remove_reference(&format!("partial/{name}"))?;
-        }
-        Ok(names.len())
+        self.remove_references(names.iter().map(|name| format!("partial/{name}")))
     }
 }
 

@@ -7,7 +7,7 @@
 //! `tar-split-v1` is the gzipped tar-split of format 1; `expanded-<n>` is the
 //! expanded content of the n-th entry, where that is sparse.
 
-use std::{fs::File, sync::mpsc};
+use std::{fs::File, path::Path, sync::mpsc};
 
 use composefs::{
     fsverity::{FsVerityHashValue, Sha256HashValue, Sha512HashValue},
@@ -40,6 +40,28 @@ pub struct StoredLayer {
     pub diff_size: u64,
     /// The gzipped tar-split.
     pub tar_split: FileContent,
+}
+
+/// A stream that is written, but neither durable nor found by its name.
+#[must_use = "a staged stream is garbage until Repo::register()"]
+#[derive(Debug)]
+pub struct StagedStream {
+    name: String,
+    id: ObjectId,
+    /// The name of the ref that keeps it until a pin does.
+    partial: Option<String>,
+}
+
+impl StagedStream {
+    /// The stream's object.
+    pub fn id(&self) -> ObjectId {
+        self.id
+    }
+
+    pub(super) fn kept_as(self, partial: String) -> Self {
+        let partial = Some(partial);
+        Self { partial, ..self }
+    }
 }
 
 /// Writes a layer stream.
@@ -103,16 +125,15 @@ impl Repo {
         })
     }
 
-    /// Writes a stream of inline bytes with references, and gives it its name
-    /// once it and all before it is durable.
-    pub(super) fn write_record(
+    /// Writes a stream of inline bytes with references.
+    pub(super) fn stage_record(
         &self,
         content_type: u64,
         name: &str,
         content: &[u8],
         streams: &[(String, ObjectId)],
         objects: &[ObjectId],
-    ) -> Result<ObjectId, RepoError> {
+    ) -> Result<StagedStream, RepoError> {
         let mut any = self.stream_writer(content_type)?;
         on_writer!(&mut any, writer => {
             writer.write_inline(content);
@@ -123,10 +144,16 @@ impl Repo {
                 writer.add_object_ref(&Convert::from_id(id)?);
             }
         });
+        self.stage(any, name)
+    }
+
+    fn stage(&self, any: AnyWriter, name: &str) -> Result<StagedStream, RepoError> {
         self.discard_damaged(name)?;
-        let id = finish(any, name)?;
-        self.register(name, &id)?;
-        Ok(id)
+        Ok(StagedStream {
+            name: name.to_owned(),
+            id: finish(any, name)?,
+            partial: None,
+        })
     }
 
     /// Removes what is left of a stream that is about to be written again. The
@@ -148,32 +175,78 @@ impl Repo {
         Ok(())
     }
 
-    fn register(&self, name: &str, id: &ObjectId) -> Result<(), RepoError> {
+    /// Gives streams their names, once they and all before them are durable:
+    /// from here on they are found, and kept from garbage collection by partial
+    /// refs. Who staged them has hashed what they stand for, and vouches for it.
+    ///
+    /// However many, they cost one `syncfs`.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn register(&self, staged: &[StagedStream]) -> Result<(), RepoError> {
+        if staged.is_empty() {
+            return Ok(());
+        }
         self.sync()?;
-        let target = format!("../objects/{}", id.object_path());
         sys::create_dir_all_at(self.fd(), "streams").below(self.path())?;
-        sys::symlink_at(&target, self.fd(), format!("streams/{name}").as_ref())
-            .below(self.path())?;
-        Ok(sys::fsync_dir(self.fd(), "streams".as_ref()).below(self.path())?)
+        for stream in staged {
+            let target = format!("../objects/{}", stream.id.object_path());
+            let path = format!("streams/{}", stream.name);
+            sys::symlink_at(&target, self.fd(), path.as_ref()).below(self.path())?;
+        }
+        sys::fsync_dir(self.fd(), "streams".as_ref()).below(self.path())?;
+        let partial = |stream: &StagedStream| {
+            let partial = stream.partial.as_ref()?;
+            Some((format!("partial/{partial}"), stream.name.clone()))
+        };
+        self.set_references(&staged.iter().filter_map(partial).collect::<Vec<_>>())
     }
 
-    /// Lets a ref below `streams/refs/boundstore` name a stream, durably. The
-    /// stream must be durable itself.
+    /// Lets refs of one folder below `streams/refs/boundstore` name streams,
+    /// durably. The streams must be durable themselves.
+    pub(super) fn set_references(&self, named: &[(String, String)]) -> Result<(), RepoError> {
+        let mut folder = None;
+        for (name, stream) in named {
+            let path = refs_dir().join(name);
+            let parent = path.parent().unwrap_or(&path);
+            if folder.as_deref() != Some(parent) {
+                sys::create_dir_all_at(self.fd(), parent).below(self.path())?;
+                folder = Some(parent.to_owned());
+            }
+            let up = "../".repeat(parent.components().count() - 1);
+            sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path).below(self.path())?;
+        }
+        match folder {
+            Some(folder) => Ok(sys::fsync_dir(self.fd(), &folder).below(self.path())?),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
-        let path = refs_dir().join(name);
-        let folder = path.parent().unwrap_or(&path).to_owned();
-        sys::create_dir_all_at(self.fd(), &folder).below(self.path())?;
-        let up = "../".repeat(folder.components().count() - 1);
-        sys::symlink_at(&format!("{up}{stream}"), self.fd(), &path).below(self.path())?;
-        Ok(sys::fsync_dir(self.fd(), &folder).below(self.path())?)
+        self.set_references(&[(name.to_owned(), stream.to_owned())])
     }
 
     /// Removes a ref, durably; says whether there was one.
     pub(super) fn remove_reference(&self, name: &str) -> Result<bool, RepoError> {
-        let path = refs_dir().join(name);
-        let removed = sys::remove_at(self.fd(), &path).below(self.path())?;
-        if let Some(folder) = path.parent().filter(|_| removed) {
-            sys::fsync_dir(self.fd(), folder).below(self.path())?;
+        Ok(self.remove_references([name.to_owned()])? > 0)
+    }
+
+    /// Removes refs of one folder, durably; says how many there were.
+    pub(super) fn remove_references(
+        &self,
+        names: impl IntoIterator<Item = String>,
+    ) -> Result<usize, RepoError> {
+        let mut removed = 0;
+        let mut folder = None;
+        for name in names {
+            let path = refs_dir().join(name);
+            if sys::remove_at(self.fd(), &path).below(self.path())? {
+                removed += 1;
+                folder = path.parent().map(Path::to_owned);
+            }
+        }
+        if let Some(folder) = folder {
+            sys::fsync_dir(self.fd(), &folder).below(self.path())?;
         }
         Ok(removed)
     }
@@ -232,18 +305,16 @@ impl LayerWriter<'_> {
         Ok(())
     }
 
-    /// Registers the layer: from here on it is found by its DiffID, and kept
-    /// from garbage collection by a partial ref. The caller has hashed the tar
-    /// and vouches for `diff_id`.
+    /// Writes the stream. The caller has hashed the tar and vouches for `diff_id`.
     ///
     /// # Errors
     /// Whatever writing says.
-    pub fn register(
+    pub fn finish(
         mut self,
         diff_id: &DiffId,
         diff_size: u64,
         tar_split: FileContent,
-    ) -> Result<StoredLayer, RepoError> {
+    ) -> Result<(StoredLayer, StagedStream), RepoError> {
         self.flush();
         let name = layer_name(diff_id);
         let FileContent::Object { id: split, .. } = &tar_split else {
@@ -253,17 +324,14 @@ impl LayerWriter<'_> {
             });
         };
         on_writer!(&mut self.writer, writer => writer.add_named_stream_ref(TAR_SPLIT, &Convert::from_id(split)?));
-        self.repo.discard_damaged(&name)?;
-        let stream = finish(self.writer, &name)?;
-        self.repo.register(&name, &stream)?;
-        self.repo
-            .set_reference(&format!("partial/{}", diff_id.hex()), &name)?;
-        Ok(StoredLayer {
+        let staged = self.repo.stage(self.writer, &name)?.kept_as(diff_id.hex());
+        let stored = StoredLayer {
             diff_id: *diff_id,
-            stream,
+            stream: staged.id,
             diff_size,
             tar_split,
-        })
+        };
+        Ok((stored, staged))
     }
 }
 

@@ -57,6 +57,19 @@ pub fn open_tmpfile(dir: impl AsFd, path: impl AsRef<Path>) -> Result<File, Path
     Ok(File::from(fd))
 }
 
+/// An unnamed file in `dir`'s directory `path` that takes `bytes` of room; none
+/// where the filesystem cannot tell room apart from data.
+///
+/// # Errors
+/// As those of [`open_tmpfile`]; what `fallocate(2)` says of room.
+pub fn reserve(dir: impl AsFd, path: &Path, bytes: u64) -> Result<File, PathError> {
+    let file = open_tmpfile(dir, path)?;
+    match fs::fallocate(&file, fs::FallocateFlags::empty(), 0, bytes) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(file),
+        Err(error) => Err(error).doing("reserve room in", path),
+    }
+}
+
 /// Opens the same file again, read-only, and closes the writable handle:
 /// fs-verity can be enabled only when nobody holds the file open for writing.
 ///

@@ -17,6 +17,7 @@ mod repair;
 mod set_image;
 mod survey;
 mod usage;
+mod whole;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -24,6 +25,7 @@ use serde::Serialize;
 
 pub use repair::{Fetched, Mended, RepairEvent, Repaired, RepairedDeployment, Repairer, Unmended};
 pub use usage::Usage;
+pub use whole::is_whole;
 
 use self::survey::Survey;
 use crate::{

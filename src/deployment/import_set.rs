@@ -1,0 +1,153 @@
+//! Importing the layers that a set lacks, several at once.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    thread::available_parallelism,
+};
+
+use super::{
+    at_once::at_once,
+    sync::{Plan, SyncError, SyncEvent, Syncer, source_error},
+};
+use crate::{
+    import::{ObjectPool, import_layer},
+    name::DiffId,
+    repo::{ImageStream, Repo, StagedStream, StoredLayer},
+    source::Spool,
+};
+
+/// How many layers are imported at once, at most: each has two threads of its
+/// own, and some mebibytes.
+const MOST_LAYERS: usize = 4;
+
+/// A layer that the repository lacks: of which image, and its place there.
+type Missing<'p> = (&'p Plan, usize);
+
+impl Syncer<'_> {
+    /// Brings the layers of all images into the repository, and the records of
+    /// the images; gives the layers of each.
+    ///
+    /// # Errors
+    /// What the first layer to fail says. Those that came whole by then are
+    /// kept, and not imported again.
+    pub(super) fn import(
+        &self,
+        repo: &Repo,
+        plans: &[Plan],
+        spool: Option<&Spool>,
+    ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
+        // Looked up again under the lock: a gc may have been here since.
+        let mut stored = HashMap::new();
+        let mut missing: Vec<Missing<'_>> = Vec::new();
+        let mut seen = HashSet::new();
+        for plan in plans {
+            for (index, descriptor) in plan.image().layers.iter().enumerate() {
+                let diff_id = &descriptor.diff_id;
+                if !seen.insert(*diff_id) {
+                    continue;
+                }
+                match repo.view().layer(diff_id)? {
+                    Some(layer) => drop(stored.insert(*diff_id, layer)),
+                    None => missing.push((plan, index)),
+                }
+            }
+        }
+        let mut staged = Vec::new();
+        let imported = self.import_missing(repo, &missing, spool, |(layer, stream)| {
+            stored.insert(layer.diff_id, layer);
+            staged.push(stream);
+        });
+        let registered = self.register(repo, plans, staged, &stored);
+        // What befell that one layer counts more than what befalls the others.
+        imported.and(registered)
+    }
+
+    fn import_missing(
+        &self,
+        repo: &Repo,
+        missing: &[Missing<'_>],
+        spool: Option<&Spool>,
+        mut came: impl FnMut((StoredLayer, StagedStream)),
+    ) -> Result<(), SyncError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let room = repo.reserve(missing.len())?;
+        let (done, limits) = (Mutex::new(Vec::new()), self.limits);
+        let imported = ObjectPool::with(repo, |pool| {
+            let import = |(plan, index): &Missing<'_>, begun: &dyn Fn(())| {
+                begun(());
+                let (image, index) = (plan.image(), *index);
+                let data = plan.found.open_layer(index, spool);
+                let data = data.map_err(|source| source_error(&image.name, source))?;
+                let layer = import_layer(pool, &image.layers[index], data, limits);
+                let layer = layer.map_err(|source| SyncError::Import {
+                    name: image.name.clone(),
+                    layer: index,
+                    source,
+                })?;
+                done.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(layer);
+                Ok(())
+            };
+            let at_a_time = available_parallelism().map_or(1, usize::from);
+            at_once(
+                missing,
+                at_a_time.min(MOST_LAYERS),
+                import,
+                |(plan, index), ()| {
+                    let image = plan.image();
+                    (self.observer)(SyncEvent::Importing {
+                        name: &image.name,
+                        layer: *index,
+                        of: image.layers.len(),
+                        blob_bytes: image.layers[*index].blob_size,
+                    });
+                },
+            )
+        });
+        drop(room);
+        let done = done.into_inner();
+        done.unwrap_or_else(PoisonError::into_inner)
+            .into_iter()
+            .for_each(&mut came);
+        imported.map(drop)
+    }
+
+    /// Lets layers be found, and the images that have all of theirs, after one
+    /// barrier.
+    fn register(
+        &self,
+        repo: &Repo,
+        plans: &[Plan],
+        mut staged: Vec<StagedStream>,
+        stored: &HashMap<DiffId, StoredLayer>,
+    ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
+        let mut all = Vec::new();
+        for image in plans.iter().map(Plan::image) {
+            let layers = image
+                .layers
+                .iter()
+                .filter_map(|layer| stored.get(&layer.diff_id));
+            let layers: Vec<StoredLayer> = layers.cloned().collect();
+            if layers.len() < image.layers.len() {
+                continue;
+            }
+            let stream = ImageStream {
+                manifest_digest: image.manifest_digest,
+                manifest: image.manifest.clone(),
+                config_digest: image.config_digest,
+                config: image.config.clone(),
+                layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
+            };
+            if repo.view().image(&image.manifest_digest)? != Some(stream.clone()) {
+                staged.push(repo.stage_image(&stream, &layers)?);
+            }
+            all.push(layers);
+        }
+        repo.register(&staged)?;
+        Ok(all)
+    }
+}

@@ -1,0 +1,40 @@
+//! Whether a published set needs nothing done.
+
+use std::collections::BTreeSet;
+
+use super::objects;
+use crate::repo::{RepoError, RepoView, SetRecord};
+
+/// Whether all that a set consists of is there: its pin and the streams that this
+/// names, which can be read, and every object; in a secure repository with the
+/// digest that is its name. The set image is not read again: what was published
+/// was valid.
+///
+/// # Errors
+/// The repository cannot be read. What is damaged makes the set not whole.
+pub fn is_whole(view: &RepoView, set: &SetRecord) -> Result<bool, RepoError> {
+    let Ok(pin) = view.pin_parts(set) else {
+        return Ok(false);
+    };
+    for (name, id) in &pin.named {
+        if view.stream(name)? != Some(*id) {
+            return Ok(false);
+        }
+    }
+    let mut layers = BTreeSet::new();
+    for image in set.all_images() {
+        layers.extend(&image.layers);
+        if !matches!(view.image(&image.manifest_digest), Ok(Some(_))) {
+            return Ok(false);
+        }
+    }
+    if layers.iter().any(|layer| view.layer_parts(layer).is_err()) {
+        return Ok(false);
+    }
+    if !view.has_object(&set.set_image, Some(set.set_image_bytes))? {
+        return Ok(false);
+    }
+    let needed: Vec<_> = pin.all().copied().collect();
+    let (bad, _) = objects::check(view, &needed, false, &|_, _| {});
+    Ok(bad.is_empty())
+}
