@@ -3,7 +3,8 @@
 //! ```text
 //! [KERNEL=6.12] cargo test -p vm --test kernels -- [FILTER]
 //! ```
-//! `KERNEL` is a name of the table or the beginning of a version. Each kernel
+//! `KERNEL` is a name of the table or the beginning of a version, or several with
+//! commas between. Each kernel
 //! boots once, with the checks that the filter leaves of it. Without `KERNEL`
 //! checks marked `once` run on one kernel each.
 
@@ -120,10 +121,13 @@ fn plans(args: &Arguments, runner: &Runner) -> Result<Vec<Plan>> {
             continue;
         }
         let kernel = Kernel::fetch(*source)?;
-        // 6.1 is not 6.12.
-        let rest = kernel.version.strip_prefix(&wanted);
-        let begins = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
-        if wanted.is_empty() || wanted == source.name || begins {
+        let is = |wanted: &str| {
+            // 6.1 is not 6.12.
+            let rest = kernel.version.strip_prefix(wanted);
+            let begins = rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()));
+            wanted == source.name || begins
+        };
+        if wanted.is_empty() || wanted.split(',').any(is) {
             plans.push(Plan { kernel, checks });
         }
     }
