@@ -44,9 +44,9 @@ test-long:
 	scripts/fixtures
 	@status=0; \
 	{ status=0; \
+	  KERNEL=6.1,newest $(CARGO) test --package vm --test podman > target/long-podman.log 2>&1 || status=1; \
 	  $(CARGO) test --package vm --test power -- --ignored --nocapture \
 	    > target/long-power.log 2>&1 || status=1; \
-	  KERNEL=6.1,newest $(CARGO) test --package vm --test podman > target/long-podman.log 2>&1 || status=1; \
 	  exit $$status; } & machines=$$!; \
 	PROPTEST_CASES=2048 $(CARGO) test --lib > target/long-properties.log 2>&1 || status=1; \
 	$(CARGO) test --no-fail-fast -- --ignored --nocapture --test-threads=2 \

@@ -86,20 +86,20 @@ def read(path):
     with tarfile.open(path) as tar:
         for member in tar:
             member.name = member.name.removeprefix("./").strip("/") or "."
-            # A hard link is to be where its file is.
+            if member.islnk():
+                member.linkname = member.linkname.removeprefix("./")
             if member.name != "." and not member.name.startswith("dev/"):
                 yield member, tar.extractfile(member) if member.isreg() else None
 
 
 def cut(source, base, work, name, count, changed=lambda group, name: b""):
-    """The files of a tar that are not in its base, as so many layers."""
+    """The files of a tar that are not in its base, as so many layers: a hard link
+    in that of its file."""
     layers = [Layer(work / f"{name}-{at}.tar") for at in range(count)]
     for member, data in read(source):
         if member.name in base:
             continue
         at = group(member.linkname if member.islnk() else member.name, count)
-        if member.islnk():
-            member.linkname = member.linkname.removeprefix("./")
         layers[at].add(member, data, changed(at, member.name) if data else b"")
     return [layer.close() for layer in layers]
 
@@ -173,8 +173,6 @@ def build(short, made):
     else:
         layer = Layer(tars / "base.tar")
         for member, data in read(base):
-            if member.islnk():
-                member.linkname = member.linkname.removeprefix("./")
             layer.add(member, data)
         base_layer = layer.close()
     with tarfile.open(base_layer) as tar:

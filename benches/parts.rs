@@ -98,13 +98,13 @@ fn import(criterion: &mut Criterion) {
         .sample_size(10)
         .measurement_time(Duration::from_secs(10));
     let mut number = 0;
-    let fresh = || {
+    let mut fresh = || {
         number += 1;
         repo(scratch.path(), &number.to_string())
     };
     group.bench_function("all objects new", |bencher| {
         bencher.iter_batched(
-            fresh,
+            &mut fresh,
             |repo| import_into(&repo, &tar),
             BatchSize::PerIteration,
         );
@@ -200,7 +200,7 @@ fn set(criterion: &mut Criterion) {
         bencher.iter(|| squash(&mut RootfsChain::default(), &base));
     });
     group.bench_function("lay out", |bencher| {
-        bencher.iter(|| lay_out(&images).unwrap())
+        bencher.iter(|| lay_out(&images).unwrap());
     });
     group.bench_function("lay out, validate", |bencher| {
         bencher.iter(|| lay_out(&images).unwrap().validate().unwrap());

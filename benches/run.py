@@ -201,7 +201,7 @@ def from_registry(bench):
         name = f"{address}/big:1"
         bench.case("registry, gzip", {
             "boundstore": (nothing, lambda home: bench.sync(
-                home, "d", [(name, None)], "--tls-verify=false")),
+                home, "d", [(name, None)], "--no-tls-verify")),
             "podman pull": (bench.podman, lambda home: [
                 "podman", "pull", "--quiet", "--tls-verify=false", name]),
             "skopeo's proxy to nowhere": (nothing, lambda home: [

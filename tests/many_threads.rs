@@ -20,7 +20,18 @@ use layout::{LayerBlob, Layout, content, tar};
 /// Four layers of files of all sizes, small to large, and of the same few contents
 /// over and over, so that threads meet at the same objects.
 fn layers() -> Vec<LayerBlob> {
-    let sizes = [0, 1, 64, 65, 4096, 70_000, 300_000, 1 << 20, (1 << 20) + 1, 3 << 20];
+    let sizes = [
+        0,
+        1,
+        64,
+        65,
+        4096,
+        70_000,
+        300_000,
+        1 << 20,
+        (1 << 20) + 1,
+        3 << 20,
+    ];
     let layer = |layer: u8| {
         let files: Vec<(String, Vec<u8>)> = (0..60)
             .map(|file: usize| {
@@ -31,7 +42,7 @@ fn layers() -> Vec<LayerBlob> {
             .collect();
         let entries = files.iter().map(|(name, bytes)| (name.as_str(), &**bytes));
         let tar = tar(&entries.collect::<Vec<_>>());
-        if layer % 2 == 0 {
+        if layer.is_multiple_of(2) {
             LayerBlob::gzip(&tar)
         } else {
             LayerBlob::zstd(&tar)

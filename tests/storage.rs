@@ -124,7 +124,8 @@ impl Disk {
                 content.resize(bytes, b'.');
                 (name, content)
             };
-            let files = (0..40).map(content);
+            // The first is done soon, however many are imported at once.
+            let files = (0..if layer == 0 { 4 } else { 40 }).map(content);
             let files: Vec<(String, Vec<u8>)> = files.collect();
             let files = files
                 .iter()
@@ -451,7 +452,8 @@ fn a_repository_that_is_renamed_away_in_the_middle() {
     assert!(!disk.repo().exists(), "{said}");
     disk.can_be_read();
     fs::rename(&away, disk.repo()).unwrap();
-    assert_eq!(disk.set() == old, !synced.status.success(), "{said}");
+    // It may have been published when it could not be looked at any more.
+    assert!(!synced.status.success() || disk.set() != old, "{said}");
     disk.ok("verify --deep");
     let synced = disk.ok(&args);
     assert!(synced["layers_reused"].as_u64() >= Some(1), "{synced}");

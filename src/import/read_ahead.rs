@@ -16,6 +16,7 @@ pub(super) struct ReadAhead {
     pieces: Receiver<io::Result<Vec<u8>>>,
     piece: Vec<u8>,
     taken: usize,
+    failed: bool,
     thread: JoinHandle<()>,
 }
 
@@ -46,6 +47,7 @@ impl ReadAhead {
             pieces,
             piece: Vec::new(),
             taken: 0,
+            failed: false,
             thread,
         })
     }
@@ -61,10 +63,16 @@ impl ReadAhead {
 impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.taken == self.piece.len() {
-            let Ok(piece) = self.pieces.recv() else {
-                return Ok(0);
-            };
-            (self.piece, self.taken) = (piece?, 0);
+            match self.pieces.recv() {
+                Ok(Ok(piece)) => (self.piece, self.taken) = (piece, 0),
+                Ok(Err(error)) => {
+                    self.failed = true;
+                    return Err(error);
+                }
+                // What could not be read has no end.
+                Err(_) if self.failed => return Err(io::Error::other("it could not be read")),
+                Err(_) => return Ok(0),
+            }
         }
         let rest = &self.piece[self.taken..];
         let length = rest.len().min(buffer.len());
@@ -102,6 +110,7 @@ mod tests {
             let mut all = Vec::new();
             let error = reader.read_to_end(&mut all).unwrap_err();
             assert_eq!((all.len(), error.to_string().as_str()), (left, "no more"));
+            assert!(reader.read(&mut [0; 10]).is_err());
             reader.stop();
 
             let mut reader = ReadAhead::new(io::repeat(7).take(left as u64)).unwrap();
