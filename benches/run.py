@@ -288,8 +288,8 @@ def containers(bench):
     run(bench.boundstore(home, "mount", "--deployment", "d", store))
     for tag in ("five", "sixty"):
         run(bench.skopeo(own, "gzip", tag))
-    (home / "podman").mkdir()
-    ours, theirs = bench.podman(home / "podman", store), bench.podman(own)
+    beside = bench.fresh()
+    ours, theirs = bench.podman(beside, store), bench.podman(own)
     # crun refuses the hybrid cgroup hierarchy: its second half is hidden.
     alone = []
     if pathlib.Path("/sys/fs/cgroup/unified/cgroup.procs").exists():
@@ -309,7 +309,7 @@ def containers(bench):
                 })
     finally:
         subprocess.run(["umount", "-l", store], check=False)
-        for path in (home / "podman", own):
+        for path in (beside, own):
             subprocess.run(["umount", "-l", path / "root/overlay"], check=False,
                            stderr=subprocess.DEVNULL)
 
