@@ -477,7 +477,8 @@ def main():
     images = pathlib.Path(subprocess.run([ROOT / "benches/images.py", *short], check=True,
                                          stdout=subprocess.PIPE, text=True).stdout.strip())
     OUT.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix="work.", dir=OUT))
+    # Short: podman's sockets lie below.
+    work = pathlib.Path(tempfile.mkdtemp(prefix="w", dir=ROOT / "target"))
     bench = Bench(args.programs.absolute(), work, images, args.rounds or (1 if args.short else 7), args.short)
     begun = time.monotonic()
     try:
