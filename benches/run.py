@@ -91,19 +91,8 @@ class Bench:
         return f"localhost/{tag}:1", f"oci:{self.images / layout}:{tag}"
 
     def podman(self, home, store=None):
-        (home / "containers.conf").write_text(f"""[containers]
-cgroups = "disabled"
-netns = "none"
-log_driver = "k8s-file"
-seccomp_profile = "unconfined"
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-lock_type = "file"
-runtime = "crun"
-tmp_dir = "{home}/tmp"
-""")
+        conf = (ROOT / "tests/common/containers.conf").read_text()
+        (home / "containers.conf").write_text(conf.replace("@HOME@", str(home)))
         more = f'[storage.options]\nadditionalimagestores = ["{store}"]\n' if store else ""
         (home / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{home}/root"\n'

@@ -23,24 +23,7 @@ impl Podman {
     pub fn new(home: PathBuf, store: Option<&Path>) -> Self {
         fs::create_dir_all(&home).unwrap();
         let at = home.display();
-        // Low limits, because crun may not raise any without CAP_SYS_RESOURCE.
-        let containers = format!(
-            r#"[containers]
-cgroups = "disabled"
-netns = "none"
-log_driver = "k8s-file"
-seccomp_profile = "unconfined"
-default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-lock_type = "file"
-runtime = "crun"
-tmp_dir = "{at}/tmp"
-[network]
-network_config_dir = "{at}/networks"
-"#
-        );
+        let containers = include_str!("containers.conf").replace("@HOME@", &at.to_string());
         fs::write(home.join("containers.conf"), containers).unwrap();
         let mut storage = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n"
