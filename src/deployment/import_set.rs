@@ -24,6 +24,9 @@ const MOST_LAYERS: usize = 4;
 /// A layer that the repository lacks: of which image, and its place there.
 type Missing<'p> = (&'p Plan, usize);
 
+/// Layers that came whole, without names yet.
+type Came = Vec<(StoredLayer, StagedStream)>;
+
 impl Syncer<'_> {
     /// Brings the layers of all images into the repository, and the records of
     /// the images; gives the layers of each.
@@ -53,67 +56,63 @@ impl Syncer<'_> {
                 }
             }
         }
+        let (came, imported) = self.import_missing(repo, &missing, spool)?;
         let mut staged = Vec::new();
-        let imported = self.import_missing(repo, &missing, spool, |(layer, stream)| {
+        for (layer, stream) in came {
             stored.insert(layer.diff_id, layer);
             staged.push(stream);
-        });
+        }
         let registered = self.register(repo, plans, staged, &stored);
         // What befell that one layer counts more than what befalls the others.
         imported.and(registered)
     }
 
+    /// The layers that came whole, and how it ended.
     fn import_missing(
         &self,
         repo: &Repo,
         missing: &[Missing<'_>],
         spool: Option<&Spool>,
-        mut came: impl FnMut((StoredLayer, StagedStream)),
-    ) -> Result<(), SyncError> {
+    ) -> Result<(Came, Result<(), SyncError>), SyncError> {
         if missing.is_empty() {
-            return Ok(());
+            return Ok((Vec::new(), Ok(())));
         }
-        let room = repo.reserve(missing.len())?;
-        let (done, limits) = (Mutex::new(Vec::new()), self.limits);
+        let _until_registered = repo.reserve(missing.len())?;
+        let (came, limits) = (Mutex::new(Vec::new()), self.limits);
+        let import = |pool: &ObjectPool<'_>, plan: &Plan, index: usize| {
+            let image = plan.image();
+            let data = plan.found.open_layer(index, spool);
+            let data = data.map_err(|source| source_error(&image.name, source))?;
+            let layer = import_layer(pool, &image.layers[index], data, limits);
+            let layer = layer.map_err(|source| SyncError::Import {
+                name: image.name.clone(),
+                layer: index,
+                source,
+            })?;
+            let mut came = came.lock().unwrap_or_else(PoisonError::into_inner);
+            came.push(layer);
+            Ok(())
+        };
+        let most = available_parallelism()
+            .map_or(1, usize::from)
+            .min(MOST_LAYERS);
         let imported = ObjectPool::with(repo, |pool| {
-            let import = |(plan, index): &Missing<'_>, begun: &dyn Fn(())| {
+            let work = |(plan, index): &Missing<'_>, begun: &dyn Fn(())| {
                 begun(());
-                let (image, index) = (plan.image(), *index);
-                let data = plan.found.open_layer(index, spool);
-                let data = data.map_err(|source| source_error(&image.name, source))?;
-                let layer = import_layer(pool, &image.layers[index], data, limits);
-                let layer = layer.map_err(|source| SyncError::Import {
-                    name: image.name.clone(),
-                    layer: index,
-                    source,
-                })?;
-                done.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(layer);
-                Ok(())
+                import(pool, plan, *index)
             };
-            let at_a_time = available_parallelism().map_or(1, usize::from);
-            at_once(
-                missing,
-                at_a_time.min(MOST_LAYERS),
-                import,
-                |(plan, index), ()| {
-                    let image = plan.image();
-                    (self.observer)(SyncEvent::Importing {
-                        name: &image.name,
-                        layer: *index,
-                        of: image.layers.len(),
-                        blob_bytes: image.layers[*index].blob_size,
-                    });
-                },
-            )
+            at_once(missing, most, work, |(plan, index), ()| {
+                let image = plan.image();
+                (self.observer)(SyncEvent::Importing {
+                    name: &image.name,
+                    layer: *index,
+                    of: image.layers.len(),
+                    blob_bytes: image.layers[*index].blob_size,
+                });
+            })
         });
-        drop(room);
-        let done = done.into_inner();
-        done.unwrap_or_else(PoisonError::into_inner)
-            .into_iter()
-            .for_each(&mut came);
-        imported.map(drop)
+        let came = came.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((came, imported.map(drop)))
     }
 
     /// Lets layers be found, and the images that have all of theirs, after one

@@ -315,7 +315,7 @@ impl Syncer<'_> {
             self.release(&plans, None);
             return Ok(synced);
         }
-        find_missing(view, &mut plans)?;
+        find_missing(Some(view), &mut plans)?;
         let mut synced = tally(&plans);
         let spool = self.fetch(&plans)?;
         let before = view.set(deployment).ok().flatten();
@@ -421,14 +421,7 @@ impl Syncer<'_> {
         wanted: &[Wanted],
     ) -> Result<Vec<Plan>, SyncError> {
         let mut plans = self.resolve(wanted)?;
-        match view {
-            Some(view) => find_missing(view, &mut plans)?,
-            None => {
-                for plan in &mut plans {
-                    plan.missing = (0..plan.image().layers.len()).collect();
-                }
-            }
-        }
+        find_missing(view, &mut plans)?;
         Ok(plans)
     }
 
@@ -597,15 +590,16 @@ impl Syncer<'_> {
 }
 
 /// Which layers the repository lacks.
-fn find_missing(view: &RepoView, plans: &mut [Plan]) -> Result<(), RepoError> {
+fn find_missing(view: Option<&RepoView>, plans: &mut [Plan]) -> Result<(), RepoError> {
     // Images share layers; looking for one reads its whole list of objects.
     let mut held = HashMap::new();
     for plan in plans {
         let layers = &plan.found.image.layers;
         for (index, LayerDescriptor { diff_id, .. }) in layers.iter().enumerate() {
-            let is_held = match held.get(diff_id) {
-                Some(known) => *known,
-                None => view.layer(diff_id)?.is_some(),
+            let is_held = match (held.get(diff_id), view) {
+                (Some(known), _) => *known,
+                (None, Some(view)) => view.layer(diff_id)?.is_some(),
+                (None, None) => false,
             };
             held.insert(*diff_id, is_held);
             if !is_held {

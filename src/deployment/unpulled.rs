@@ -11,7 +11,7 @@ use super::{SyncError, Syncer, store_images::Chains, sync::Plan};
 use crate::{
     bound::LOCK_PATH,
     error::Doing,
-    import::{ObjectPool, import_layer, layer_entries},
+    import::{import_alone, layer_entries},
     name::Algorithm,
     repo::{Repo, RepoError, RepoView, StoredLayer},
     source::Wanted,
@@ -107,16 +107,11 @@ impl Syncer<'_> {
         let data = plan.found.open_layer(index, spool.as_ref());
         let data = data.map_err(|source| super::sync::source_error(&name(), source))?;
         let descriptor = &plan.image().layers[index];
-        let layer = ObjectPool::with(repo, |pool| {
-            import_layer(pool, descriptor, data, self.limits)
-        });
-        let (layer, staged) = layer.map_err(|source| SyncError::Import {
+        import_alone(repo, descriptor, data, self.limits).map_err(|source| SyncError::Import {
             name: name(),
             layer: index,
             source,
-        })?;
-        repo.register(&[staged])?;
-        Ok(layer)
+        })
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     name::DiffId,
-    repo::{LayerWriter, ObjectWriter, StagedStream, StoredLayer},
+    repo::{LayerWriter, ObjectWriter, Repo, StagedStream, StoredLayer},
     source::{LayerData, LayerDescriptor},
     squash::{EntryName, tree::FileContent},
     store_tree::tar_split::TarSplitWriter,
@@ -51,7 +51,7 @@ const PIECE: u64 = 256 << 10;
 const PIECES: usize = 4;
 
 /// Imports one layer: objects, tar-split, layer stream. It has no name in the
-/// repository before [`Repo::register`](crate::repo::Repo::register) gives it
+/// repository before [`Repo::register`] gives it
 /// one; that blob and tar have the digests they should have is made sure of here.
 ///
 /// Decompressing, parsing and writing go on at the same time, each on threads
@@ -95,6 +95,22 @@ pub fn import_layer(
     let id = tar_split.finish()?.into_inner();
     let tar_split = FileContent::Object { id, size };
     Ok(split.stream.finish(&diff_id, diff_size, tar_split)?)
+}
+
+/// Imports one layer and lets it be found.
+///
+/// # Errors
+/// As those of [`import_layer`]; whatever registering says.
+pub fn import_alone(
+    repo: &Repo,
+    descriptor: &LayerDescriptor,
+    data: LayerData,
+    limits: ImportLimits,
+) -> Result<StoredLayer, ImportError> {
+    let imported = ObjectPool::with(repo, |pool| import_layer(pool, descriptor, data, limits));
+    let (layer, staged) = imported?;
+    repo.register(&[staged])?;
+    Ok(layer)
 }
 
 fn is_whiteout(name: &EntryName) -> bool {
@@ -250,11 +266,15 @@ impl Split<'_, '_> {
     }
 
     fn write_if_full(&mut self) -> Result<(), ImportError> {
-        if !self.batch.is_full() {
-            return Ok(());
+        if self.batch.is_full() {
+            self.write_batch()?;
         }
+        Ok(())
+    }
+
+    fn write_batch(&mut self) -> Result<(), ImportError> {
         let batch = std::mem::take(&mut self.batch);
-        let written = self.pool.run(move |repo, _| batch.write(repo));
+        let written = self.pool.run(move |repo| batch.write(repo));
         self.begin(written)
     }
 
@@ -292,14 +312,12 @@ impl Split<'_, '_> {
     /// A large file goes piece by piece to the thread that writes it.
     fn large(&mut self, name: &[u8], size: u64) -> Result<(), ImportError> {
         let diff_id = self.diff_id;
-        let batch = std::mem::take(&mut self.batch);
-        let written = self.pool.run(move |repo, _| batch.write(repo));
-        self.begin(written)?;
+        self.write_batch()?;
         let (send, content) = sync_channel::<Vec<u8>>(PIECES);
-        let name = name.into();
+        let (name, held) = (name.into(), self.pool.held());
         let written = self
             .pool
-            .run(move |repo, held| Batch::write_large(repo, held, diff_id, (name, size), &content));
+            .run(move |repo| Batch::write_large(repo, held, diff_id, (name, size), &content));
         let mut left = size;
         while left > 0 {
             let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];

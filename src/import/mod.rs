@@ -13,7 +13,7 @@ pub mod tar;
 mod verified;
 
 pub use entries::{LayerEntries, layer_entries};
-pub use layer::{ImportLimits, import_layer};
+pub use layer::{ImportLimits, import_alone, import_layer};
 pub use pool::ObjectPool;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 
 use crate::repo::Repo;
 
-type Job = Box<dyn FnOnce(&Repo, usize) + Send>;
+type Job = Box<dyn FnOnce(&Repo) + Send>;
 
 /// A few threads that write to one repository, as many as the machine has
 /// processors.
@@ -20,6 +20,7 @@ type Job = Box<dyn FnOnce(&Repo, usize) + Send>;
 pub struct ObjectPool<'r> {
     repo: &'r Repo,
     jobs: SyncSender<Job>,
+    held: usize,
 }
 
 impl std::fmt::Debug for ObjectPool<'_> {
@@ -45,12 +46,13 @@ impl<'r> ObjectPool<'r> {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(job) = next(&queue) {
-                        job(repo, HELD / threads);
+                        job(repo);
                     }
                 });
             }
             // It goes with its end of the queue, and so do the threads.
-            work(&Self { repo, jobs })
+            let held = HELD / threads;
+            work(&Self { repo, jobs, held })
         })
     }
 
@@ -59,16 +61,20 @@ impl<'r> ObjectPool<'r> {
         self.repo
     }
 
-    /// Has a thread do `job`, with the repository and how many bytes it may hold
-    /// in memory; waits while all have enough to do.
+    /// How many bytes a job may hold in memory.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Has a thread do `job`; waits while all have enough to do.
     pub(super) fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Repo, usize) -> T + Send + 'static,
+        job: impl FnOnce(&Repo) -> T + Send + 'static,
     ) -> Receiver<T> {
         let (send, result) = sync_channel(1);
-        let job = move |repo: &Repo, held: usize| {
+        let job = move |repo: &Repo| {
             // Who has failed meanwhile does not wait for it.
-            let _nobody_waits = send.send(job(repo, held));
+            let _nobody_waits = send.send(job(repo));
         };
         // Where the threads are gone they have panicked, and the scope tells.
         let _handed_in = self.jobs.send(Box::new(job));

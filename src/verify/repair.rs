@@ -18,7 +18,7 @@ use crate::{
     deployment::{Failed, Retry, render_again},
     document::parse_config,
     error::with_causes,
-    import::{ImportLimits, ObjectPool, import_layer},
+    import::{ImportLimits, import_alone},
     name::{DiffId, ImageName, IndexDigest, LayerId, ManifestDigest, ObjectId},
     repo::{DeploymentId, ImageStream, Repo, RepoError, RepoView, SetImageRecord, SetRecord},
     source::{Found, SourceError, Sources, Spool, Wanted},
@@ -356,12 +356,8 @@ impl<'a> Work<'a> {
             let data = data.map_err(|error| with_causes(&error));
             let descriptor = &found.image.layers[index];
             let imported = data.and_then(|data| {
-                let imported = ObjectPool::with(repo, |pool| {
-                    import_layer(pool, descriptor, data, self.how.limits)
-                });
-                let (_, staged) = imported.map_err(|error| with_causes(&error))?;
-                let registered = repo.register(&[staged]);
-                registered.map_err(|error| with_causes(&error))
+                let imported = import_alone(repo, descriptor, data, self.how.limits);
+                imported.map_err(|error| with_causes(&error))
             });
             match imported {
                 Err(error) => self.fail(format!("layer {layer}"), error),
