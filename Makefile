@@ -34,7 +34,7 @@ test:
 	logs="target/test.log target/kernels.log target/podman.log target/lifecycle.log"; \
 	cat $$logs; scripts/count $$logs; exit $$status
 
-# What `make test` leaves out, in less than 40 minutes: what is marked as long,
+# What `make test` leaves out, meant for less than 40 minutes: what is marked as long,
 # more cases for each property, podman on the other kernels, more than fifty
 # power cuts, twenty seconds of libFuzzer for each parser. The machines run beside
 # the rest, which waits a good deal.
