@@ -13,7 +13,7 @@ use boundstore::{
         ImportLimits, ObjectPool, import_layer, layer_entries,
         tar::{TarReader, read_layer},
     },
-    name::{Algorithm, DiffId},
+    name::{Algorithm, DiffId, SetFormat},
     repo::{NewRepo, Repo, StagedStream, StoredLayer},
     sink,
     source::{LayerData, LayerDescriptor, LayerForm},
@@ -206,10 +206,14 @@ fn set(criterion: &mut Criterion) {
         bencher.iter(|| lay_out(&images).unwrap().validate().unwrap());
     });
     group.bench_function("render", |bencher| {
-        bencher.iter(|| sink::stage(&repo, &tree).unwrap().discard());
+        bencher.iter(|| {
+            sink::stage(&repo, &tree, SetFormat::NEWEST)
+                .unwrap()
+                .discard()
+        });
     });
     for deployment in ["a", "b", "c"] {
-        let staged = sink::stage(&repo, &tree).unwrap();
+        let staged = sink::stage(&repo, &tree, SetFormat::NEWEST).unwrap();
         staged
             .publish(&deployment.parse().unwrap(), Vec::new(), Vec::new())
             .unwrap();

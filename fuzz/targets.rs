@@ -26,7 +26,7 @@ use boundstore::{
         tree::{Device, Directory, InodeContent, Metadata, Node},
     },
     store_tree::{
-        parse_images_json, parse_layers_json,
+        is_rootfs, parse_images_json, parse_layers_json,
         tar_split::{TarSplitItem, TarSplitReader},
         validate_tree,
     },
@@ -435,7 +435,7 @@ pub fn set_image(bytes: &[u8]) {
         0 => Algorithm::Sha512,
         _ => Algorithm::Sha256,
     };
-    if let Ok(tree) = read_back(algorithm, image) {
+    if let Ok(tree) = read_back(algorithm, image.to_vec(), is_rootfs) {
         let _ = validate_tree(&tree);
     }
 }

@@ -14,9 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use boundstore::{
     bound::{Lock, Locked, LockedImage, LockedLayer, LockedSetImage},
     bundle::BundleIndex,
-    name::{Algorithm, ObjectId},
+    name::{Algorithm, ObjectId, SetFormat},
     repo::render,
-    store_tree::lay_out,
+    store_tree::{is_rootfs, lay_out},
 };
 use targets::{TARGETS, Target};
 
@@ -425,7 +425,7 @@ fn archive_seeds() -> Vec<Vec<u8>> {
 fn set_image_seeds() -> Vec<Vec<u8>> {
     let seed = |(first, algorithm): (u8, Algorithm)| {
         let tree = lay_out(&[]).unwrap().validate().unwrap();
-        let image = render(algorithm, tree.tree(), |_| false).unwrap();
+        let image = render(algorithm, tree.tree(), SetFormat::NEWEST, is_rootfs).unwrap();
         [&[first], &image[..]].concat()
     };
     [(0, Algorithm::Sha512), (1, Algorithm::Sha256)]

@@ -17,12 +17,13 @@ use std::{
 
 use bootable::{Backend, Bootable, assert_valid};
 use boundstore::{
-    name::Algorithm,
-    repo::{NewRepo, Repo},
+    name::{Algorithm, ObjectId, SetFormat},
+    repo::{NewRepo, Repo, fs_verity_digest, read_back, render},
+    store_tree::is_rootfs,
 };
 use common::{Scratch, boundstore::Boundstore, image::Image, ready, registry::Registry};
 use layout::{LayerBlob, Layout, content, tar};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LOCK: &str = "usr/lib/boundstore/bound-images.lock.json";
 
@@ -153,6 +154,42 @@ fn a_sync_elsewhere_gives_the_locked_set_image() {
     }
 }
 
+/// Host images that were built by an older boundstore keep their set images.
+#[test]
+fn a_lock_of_an_older_format_is_rendered_in_it() {
+    let Some(build) = Build::new() else { return };
+    let host = build.host("build");
+    let file = build.lock(&host);
+    let sync = build.args("sync --locked --deployment d");
+    let newest = host.json(&sync);
+    let path = |id: &str| {
+        let id: ObjectId = id.parse().unwrap();
+        host.repo().join("objects").join(id.object_path())
+    };
+    let bytes = fs::read(path(newest["set_image"].as_str().unwrap())).unwrap();
+    let tree = read_back(Algorithm::Sha512, bytes.clone(), is_rootfs).unwrap();
+    let old = render(Algorithm::Sha512, &tree, SetFormat::V1, is_rootfs).unwrap();
+    assert_ne!(*old, *bytes, "two images share a base");
+    let old = fs_verity_digest(Algorithm::Sha512, &old).to_string();
+    let text = fs::read_to_string(build.root().join(LOCK)).unwrap();
+    let text = text
+        .replace("\"format\": 2", "\"format\": 1")
+        .replace(&set_image(&file, "sha512"), &old);
+    fs::write(build.root().join(LOCK), text).unwrap();
+
+    let synced = host.json(&sync);
+    assert_eq!(synced["set_image"], old);
+    assert_eq!(synced["unchanged"], false);
+    assert_eq!(host.json(&sync)["unchanged"], true);
+    assert_eq!(host.json("status")["deployments"][0]["set"]["format"], 1);
+    host.ok("verify --deep");
+    fs::remove_file(path(&old)).unwrap();
+    host.exits(3, "verify");
+    let repaired = host.json("verify --repair");
+    assert_eq!(repaired["rendered"], json!(["d"]));
+    host.ok("verify --deep");
+}
+
 #[test]
 fn a_tag_that_moved_changes_nothing_on_the_host() {
     let Some(mut build) = Build::new() else {
@@ -269,10 +306,10 @@ fn a_bad_lock_file_is_told_and_stops_a_sync() {
     let version = env!("CARGO_PKG_VERSION");
     let newer = good
         .replace(version, "7.0.0")
-        .replace("\"format\": 1", "\"format\": 2");
+        .replace("\"format\": 2", "\"format\": 3");
     for (text, words) in [
         ("{}", vec!["is no lock file", "boundstore lock"]),
-        (&newer, vec!["boundstore 7.0.0", version, "formats up to 1"]),
+        (&newer, vec!["boundstore 7.0.0", version, "formats up to 2"]),
     ] {
         fs::write(&path, text).unwrap();
         let (_, said) = host.exits(1, &build.args("sync --deployment d"));

@@ -14,7 +14,7 @@ use std::{
 };
 
 use boundstore::{
-    name::Algorithm,
+    name::{Algorithm, SetFormat},
     repo::{Repo, RepoView, SetRecord, render},
     squash::tree::Directory,
 };
@@ -214,10 +214,16 @@ fn no_object_is_forgotten() {
 fn a_set_image_that_podman_cannot_use_is_found() {
     let checked = Checked::new();
     let repo = Repo::open(&checked.host.path("repo"), Duration::from_secs(10)).unwrap();
-    let image = render(Algorithm::Sha512, &Directory::default(), |_| false).unwrap();
+    let image = render(
+        Algorithm::Sha512,
+        &Directory::default(),
+        SetFormat::V2,
+        |_| false,
+    )
+    .unwrap();
     let set_image = repo.ensure_object(&image).unwrap().into_inner();
     let set = SetRecord {
-        format: 1,
+        format: 2,
         set_image,
         set_image_bytes: image.len() as u64,
         images: Vec::new(),

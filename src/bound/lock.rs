@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     name::{
         Algorithm, BlobDigest, ConfigDigest, DiffId, ImageName, IndexDigest, ManifestDigest,
-        ObjectId, Platform,
+        ObjectId, Platform, SetFormat,
     },
-    sink::FORMAT,
     sys::{ReadInRootError, read_in_root},
 };
 
@@ -34,8 +33,8 @@ pub struct Lock {
     schema: String,
     /// The version of boundstore that wrote it.
     pub boundstore: String,
-    /// What renders the set image: see [`FORMAT`].
-    pub format: u32,
+    /// What renders the set image.
+    pub format: SetFormat,
     /// The fs-verity digests of the set image.
     pub set_image: LockedSetImage,
     /// The images, sorted by name, each name once.
@@ -121,8 +120,8 @@ pub enum LockError {
     /// A newer boundstore wrote it.
     #[error(
         "{LOCK_PATH} was written by boundstore {written_by} (format {format}); this is boundstore \
-         {this}, which knows formats up to {FORMAT}: use that version, or make it anew with this one",
-        this = env!("CARGO_PKG_VERSION")
+         {this}, which knows formats up to {newest}: use that version, or make it anew with this one",
+        this = env!("CARGO_PKG_VERSION"), newest = SetFormat::NEWEST.number()
     )]
     Newer {
         /// The version that wrote it.
@@ -186,7 +185,7 @@ impl Lock {
         Self {
             schema: SCHEMA.into(),
             boundstore: env!("CARGO_PKG_VERSION").into(),
-            format: FORMAT,
+            format: SetFormat::NEWEST,
             set_image,
             images,
         }
@@ -216,7 +215,7 @@ impl Lock {
             format: u64,
         }
         let head: Head = serde_json::from_slice(bytes).map_err(LockError::Json)?;
-        if head.schema != SCHEMA || head.format > u64::from(FORMAT) {
+        if head.schema != SCHEMA || head.format > u64::from(SetFormat::NEWEST.number()) {
             return Err(LockError::Newer {
                 written_by: head.boundstore,
                 format: head.format,
@@ -224,9 +223,6 @@ impl Lock {
         }
         let lock: Self = serde_json::from_slice(bytes).map_err(LockError::Json)?;
         let wrong = |what: &str| Err(LockError::Inconsistent(what.into()));
-        if lock.format == 0 {
-            return wrong("there is no format 0");
-        }
         let set_image = &lock.set_image;
         for (algorithm, id) in [
             (Algorithm::Sha256, set_image.sha256),
@@ -355,7 +351,7 @@ mod tests {
             ("linux/arm64/v8", "linux", "is no lock file"),
             ("quay.io/a:1", "quay.io/c:1", "not sorted"),
             ("quay.io/a:1", "quay.io/b:1", "not sorted"),
-            ("\"format\": 1", "\"format\": 0", "no format 0"),
+            ("\"format\": 2", "\"format\": 0", "is no lock file"),
             ("\"sha512\": \"", "\"sha512\": \"0", "is no lock file"),
             (
                 &"02".repeat(64),
@@ -368,7 +364,7 @@ mod tests {
             assert!(said.contains(words), "{from} -> {to}: {said}");
             assert!(said.contains("boundstore lock"), "{said}");
         }
-        let twice = text.replacen("\"format\"", "\"format\": 1,\n  \"format\"", 1);
+        let twice = text.replacen("\"format\"", "\"format\": 2,\n  \"format\"", 1);
         assert!(parse(&twice).contains("is no lock file"));
     }
 
@@ -378,7 +374,7 @@ mod tests {
         let this = env!("CARGO_PKG_VERSION");
         let newer = text.replace(this, "9.1.0");
         for newer in [
-            newer.replace("\"format\": 1", "\"format\": 2, \"more\": {}"),
+            newer.replace("\"format\": 2", "\"format\": 3, \"more\": {}"),
             newer.replace("lock-file/v1", "lock-file/v2"),
         ] {
             let said = Lock::parse(newer.as_bytes()).unwrap_err().to_string();

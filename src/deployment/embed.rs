@@ -44,9 +44,9 @@ impl Syncer<'_> {
             records,
             dropped,
             ..
-        } = self.lay_out(&repo, &plans, spool.as_ref())?;
+        } = self.lay_out(&repo, &plans, spool.as_ref(), Vec::new())?;
         if self.lock.is_some() {
-            let staged = sink::stage(&repo, &tree)?;
+            let staged = sink::stage(&repo, &tree, self.format())?;
             self.check_lock(repo.view(), staged.set_image())?;
             staged.discard();
         }

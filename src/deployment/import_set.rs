@@ -25,11 +25,11 @@ const MOST_LAYERS: usize = 4;
 type Missing<'p> = (&'p Plan, usize);
 
 /// Layers that came whole, without names yet.
-type Came = Vec<(StoredLayer, StagedStream)>;
+pub(super) type Came = Vec<(StoredLayer, StagedStream)>;
 
 impl Syncer<'_> {
-    /// Brings the layers of all images into the repository, and the records of
-    /// the images; gives the layers of each.
+    /// Brings the layers of all images into the repository, but for those that
+    /// `came` just now, and the records of the images; gives the layers of each.
     ///
     /// # Errors
     /// What the first layer to fail says. Those that came whole by then are
@@ -39,15 +39,20 @@ impl Syncer<'_> {
         repo: &Repo,
         plans: &[Plan],
         spool: Option<&Spool>,
+        came: Came,
     ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
+        let (mut stored, mut staged) = (HashMap::new(), Vec::new());
+        for (layer, stream) in came {
+            stored.insert(layer.diff_id, layer);
+            staged.push(stream);
+        }
         // Looked up again under the lock: a gc may have been here since.
-        let mut stored = HashMap::new();
         let mut missing: Vec<Missing<'_>> = Vec::new();
         let mut seen = HashSet::new();
         for plan in plans {
             for (index, descriptor) in plan.image().layers.iter().enumerate() {
                 let diff_id = &descriptor.diff_id;
-                if !seen.insert(*diff_id) {
+                if !seen.insert(*diff_id) || stored.contains_key(diff_id) {
                     continue;
                 }
                 match repo.view().layer(diff_id)? {
@@ -57,7 +62,6 @@ impl Syncer<'_> {
             }
         }
         let (came, imported) = self.import_missing(repo, &missing, spool)?;
-        let mut staged = Vec::new();
         for (layer, stream) in came {
             stored.insert(layer.diff_id, layer);
             staged.push(stream);
@@ -65,6 +69,28 @@ impl Syncer<'_> {
         let registered = self.register(repo, plans, staged, &stored);
         // What befell that one layer counts more than what befalls the others.
         imported.and(registered)
+    }
+
+    /// Brings one layer into the repository, where it lacks it.
+    ///
+    /// # Errors
+    /// See [`SyncError`]; nothing came then.
+    pub(super) fn import_layer(
+        &self,
+        repo: &Repo,
+        plan: &Plan,
+        layer: usize,
+        spool: &Spool,
+    ) -> Result<Came, SyncError> {
+        if repo
+            .view()
+            .layer(&plan.image().layers[layer].diff_id)?
+            .is_some()
+        {
+            return Ok(Vec::new());
+        }
+        let (came, imported) = self.import_missing(repo, &[(plan, layer)], Some(spool))?;
+        imported.map(|()| came)
     }
 
     /// The layers that came whole, and how it ended.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use super::{SyncError, Syncer, sync::Plan};
 use crate::{
     bound::{Difference, Lock, Locked, LockedImage, LockedLayer, LockedSetImage},
-    name::{Algorithm, ImageName, ObjectId, Platform},
+    name::{Algorithm, ImageName, ObjectId, Platform, SetFormat},
     sink,
     source::Wanted,
 };
@@ -22,8 +22,10 @@ impl Syncer<'_> {
         let spool = self.fetch(&plans)?;
         let set_image = |algorithm: Algorithm| -> Result<ObjectId, SyncError> {
             let repo = self.new_repo(&work.join(algorithm.as_str()), algorithm)?;
-            let tree = self.lay_out(&repo, &plans, spool.as_ref())?.tree;
-            let staged = sink::stage(&repo, &tree)?;
+            let tree = self
+                .lay_out(&repo, &plans, spool.as_ref(), Vec::new())?
+                .tree;
+            let staged = sink::stage(&repo, &tree, SetFormat::NEWEST)?;
             let set_image = staged.set_image();
             staged.discard();
             Ok(set_image)

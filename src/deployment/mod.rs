@@ -7,6 +7,7 @@ mod dangling;
 mod disk_usage;
 mod embed;
 mod expose;
+mod fetch;
 mod filesystem_fault;
 mod forecast;
 mod gc;

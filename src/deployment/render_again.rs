@@ -8,9 +8,9 @@ use super::{
     sync::SyncError,
 };
 use crate::{
-    name::{IndexDigest, ObjectId},
+    name::{IndexDigest, ObjectId, SetFormat, UnknownSetFormat},
     repo::{Repo, SetImageRecord, SetRecord},
-    sink::{self, FORMAT, StagedSet},
+    sink::{self, StagedSet},
     store_tree::lay_out_keeping,
 };
 
@@ -22,8 +22,8 @@ pub enum RenderAgainError {
     #[error(transparent)]
     Parts(#[from] SyncError),
     /// It is of a format that is unknown here.
-    #[error("its format is {0}, which this version does not write: sync the deployment")]
-    Format(u32),
+    #[error("sync the deployment: its set's {0}")]
+    Format(#[from] UnknownSetFormat),
     /// The index that a name pins is not there.
     #[error("the index {0} is not at hand, which the set image holds: name a source of it")]
     NoIndex(IndexDigest),
@@ -48,9 +48,7 @@ pub fn render_again<'r>(
     set: &SetRecord,
     indexes: &HashMap<IndexDigest, Vec<u8>>,
 ) -> Result<StagedSet<'r>, RenderAgainError> {
-    if set.format != FORMAT {
-        return Err(RenderAgainError::Format(set.format));
-    }
+    let format = SetFormat::try_from(set.format)?;
     let mut chains = Chains::default();
     let mut read = |record: &SetImageRecord| {
         let stored = read_kept(repo.view(), record).map_err(SyncError::from);
@@ -70,7 +68,7 @@ pub fn render_again<'r>(
     let (images, kept) = (all(&set.images)?, all(&set.kept)?);
     let tree = lay_out_keeping(&images, &kept).map_err(SyncError::from)?;
     let tree = tree.validate().map_err(SyncError::Invalid)?;
-    let staged = sink::stage(repo, &tree).map_err(SyncError::from)?;
+    let staged = sink::stage(repo, &tree, format).map_err(SyncError::from)?;
     let found = staged.set_image();
     if found != set.set_image {
         let expected = set.set_image;

@@ -1,10 +1,10 @@
 //! Sync: from bound images to a published set.
 //!
-//! Resolving and fetching hold no lock; importing, squashing, rendering and
-//! publishing happen under the repository's shared lock, in one go.
+//! Resolving holds no lock, nor does waiting for the network; importing,
+//! squashing, rendering and publishing happen under the repository's shared lock.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,6 +13,7 @@ use super::{
     ForecastImage, SinceBoot,
     at_once::at_once,
     dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
+    import_set::Came,
     retry::{Failed, Retry},
     store_images::{Chains, pinned_index, set_image_record, store_image},
 };
@@ -21,9 +22,9 @@ use crate::{
     bundle::BundleError,
     error::PathError,
     import::{ImportError, ImportLimits},
-    name::{Algorithm, ImageName, ObjectId},
+    name::{Algorithm, ImageName, ObjectId, SetFormat},
     repo::{DeploymentId, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord},
-    sink::{self, FORMAT, SinkError},
+    sink::{self, SinkError},
     source::{
         FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
     },
@@ -317,17 +318,20 @@ impl Syncer<'_> {
         }
         find_missing(Some(view), &mut plans)?;
         let mut synced = tally(&plans);
-        let spool = self.fetch(&plans)?;
+        self.check_space(view, synced.bytes_fetched)?;
+        let (spool, begun) = self.fetch_importing(&plans)?;
         let before = view.set(deployment).ok().flatten();
-        let repo = Repo::open(&self.repo, self.lock_limit)?;
-        self.check_space(&repo, synced.bytes_fetched)?;
+        let (repo, came) = match begun {
+            Some(begun) => begun,
+            None => (Repo::open(&self.repo, self.lock_limit)?, Vec::new()),
+        };
         let LaidOut {
             tree,
             records,
             kept,
             dropped,
-        } = self.lay_out(&repo, &plans, spool.as_ref())?;
-        let staged = sink::stage(&repo, &tree)?;
+        } = self.lay_out(&repo, &plans, spool.as_ref(), came)?;
+        let staged = sink::stage(&repo, &tree, self.format())?;
         drop(tree);
         self.check_lock(view, staged.set_image())?;
         synced.dropped = dropped;
@@ -340,17 +344,18 @@ impl Syncer<'_> {
         Ok(synced)
     }
 
-    /// Imports what is missing, and lays the set out.
+    /// Imports what is missing beside the layers that came, and lays the set out.
     pub(super) fn lay_out(
         &self,
         repo: &Repo,
         plans: &[Plan],
         spool: Option<&Spool>,
+        came: Came,
     ) -> Result<LaidOut, SyncError> {
         let mut store_images = Vec::new();
         let mut records = Vec::new();
         let mut chains = Chains::default();
-        let imported = self.import(repo, plans, spool)?;
+        let imported = self.import(repo, plans, spool, came)?;
         for (plan, layers) in plans.iter().zip(imported) {
             (self.observer)(SyncEvent::Squashing(&plan.image().name));
             let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
@@ -376,6 +381,11 @@ impl Syncer<'_> {
             kept,
             dropped: chains.dropped,
         })
+    }
+
+    /// A lock says what its set image is in the format of its time.
+    pub(super) fn format(&self) -> SetFormat {
+        self.lock.map_or(SetFormat::NEWEST, |lock| lock.format)
     }
 
     /// Whether this is the set image that the lock says.
@@ -489,44 +499,13 @@ impl Syncer<'_> {
                 && pinned_index(plan.image()) == old.index_digest
         };
         let manifest = |image: &SetImageRecord| image.manifest_digest;
-        let whole = set.format == FORMAT
+        let whole = set.format == self.format().number()
             && set.images.len() == plans.len()
             && plans.iter().zip(&set.images).all(same)
             && self.check_lock(view, set.set_image).is_ok()
             && set.kept.iter().map(manifest).eq(kept.iter().map(manifest))
             && is_whole(view, &set)?;
         Ok(whole.then_some(set))
-    }
-
-    /// Brings what is only on the network to this machine; no lock is held.
-    pub(super) fn fetch(&self, plans: &[Plan]) -> Result<Option<Spool>, SyncError> {
-        let mut blobs = HashSet::new();
-        let mut fetches = Vec::new();
-        for plan in plans.iter().filter(|plan| plan.found.needs_fetch()) {
-            // A blob of several images comes with the first.
-            let mut layers = plan.missing.clone();
-            layers.retain(|layer| blobs.insert(plan.image().layers[*layer].blob_digest));
-            if !layers.is_empty() {
-                fetches.push((plan, layers));
-            }
-        }
-        let Some((first, _)) = fetches.first() else {
-            return Ok(None);
-        };
-        let failed = |plan: &Plan, source| source_error(&plan.image().name, source);
-        let retry = self.retry;
-        let spool = self.trying(&first.image().name, || Spool::open(&self.spool_dir))?;
-        let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
-            let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
-            let mut progress = |step| tell(Heard::Step(step));
-            let attempt = || plan.found.fetch(layers, &spool, &mut progress);
-            let fetched = retry.run(attempt, again);
-            fetched.map_err(|source| failed(plan, source))
-        };
-        at_once(&fetches, AT_ONCE, fetch, |(plan, _), heard| {
-            self.hear(&plan.image().name, Some(&plan.found), &heard);
-        })?;
-        Ok(Some(spool))
     }
 
     /// Does it again where the network refuses for the moment.
@@ -543,7 +522,7 @@ impl Syncer<'_> {
     }
 
     /// Passes on what another thread tells.
-    fn hear(&self, name: &ImageName, found: Option<&Found>, heard: &Heard) {
+    pub(super) fn hear(&self, name: &ImageName, found: Option<&Found>, heard: &Heard) {
         (self.observer)(match (heard, found) {
             (Heard::Again { error, pause }, _) => SyncEvent::Retrying {
                 name,
@@ -555,29 +534,8 @@ impl Syncer<'_> {
         });
     }
 
-    /// What is published need not stay in the spool, whether this sync has
-    /// fetched it or one that was killed. Blobs that cannot be removed only
-    /// take room: the next sync may use them.
-    pub(super) fn release(&self, plans: &[Plan], spool: Option<Spool>) {
-        let fetched: Vec<_> = plans
-            .iter()
-            .filter(|plan| plan.found.needs_fetch())
-            .collect();
-        if fetched.is_empty() {
-            return;
-        }
-        let Some(spool) = spool.or_else(|| Spool::left_at(&self.spool_dir)) else {
-            return;
-        };
-        for layer in fetched.iter().flat_map(|plan| &plan.image().layers) {
-            if let Err(error) = spool.remove(&layer.blob_digest) {
-                (self.observer)(SyncEvent::Leftover(&error));
-            }
-        }
-    }
-
-    fn check_space(&self, repo: &Repo, needed: u64) -> Result<(), SyncError> {
-        let free = repo.free_bytes()?;
+    fn check_space(&self, view: &RepoView, needed: u64) -> Result<(), SyncError> {
+        let free = view.free_bytes()?;
         if needed <= free {
             return Ok(());
         }
@@ -611,16 +569,16 @@ fn find_missing(view: Option<&RepoView>, plans: &mut [Plan]) -> Result<(), RepoE
 }
 
 /// How many images are resolved or fetched at once.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// What a thread tells of its image.
-enum Heard {
+pub(super) enum Heard {
     Again { error: String, pause: Duration },
     Step(FetchStep),
 }
 
 impl Heard {
-    fn again(failed: Failed<'_>, pause: Duration) -> Self {
+    pub(super) fn again(failed: Failed<'_>, pause: Duration) -> Self {
         let error = failed.text().to_owned();
         Self::Again { error, pause }
     }

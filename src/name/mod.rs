@@ -9,6 +9,7 @@ mod mtime;
 mod object_id;
 mod platform;
 mod redact;
+mod set_format;
 
 pub use digest::{
     BlobDigest, ConfigDigest, DiffId, Digest, DigestError, Hasher, IndexDigest, ManifestDigest,
@@ -19,3 +20,4 @@ pub use mtime::Mtime;
 pub use object_id::{Algorithm, ObjectId, ObjectIdError};
 pub use platform::{Platform, PlatformError};
 pub use redact::{HIDDEN, without_userinfo};
+pub use set_format::{SetFormat, UnknownSetFormat};

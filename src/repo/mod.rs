@@ -40,7 +40,7 @@ use composefs::{
 
 pub use self::{
     collect::{Collected, Collector},
-    erofs::{read_back, render},
+    erofs::{IsRootfs, read_back, render},
     error::RepoError,
     object::{Ensured, ObjectWriter},
     reach::{Reach, Streams, is_ours},
@@ -214,14 +214,6 @@ impl Repo {
         sys::create_dir_all_at(self.fd(), "objects").below(self.path())?;
         let file = sys::reserve(self.fd(), "objects".as_ref(), bytes).below(self.path())?;
         Ok(ReservedRoom { _file: file })
-    }
-
-    /// Bytes free on the repository's filesystem.
-    ///
-    /// # Errors
-    /// Whatever `fstatvfs(3)` says.
-    pub fn free_bytes(&self) -> Result<u64, RepoError> {
-        Ok(sys::free_bytes(self.fd(), self.path())?)
     }
 
     fn fd(&self) -> BorrowedFd<'_> {

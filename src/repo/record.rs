@@ -102,7 +102,9 @@ pub struct ImageStream {
 /// reference for every object of the set, the set image included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetRecord {
-    /// The store tree's format: what renders these inputs to these bytes.
+    /// The number of what rendered these inputs to these bytes. A newer
+    /// boundstore may have published it: [`SetFormat`](crate::name::SetFormat)
+    /// is what this one renders.
     pub format: u32,
     /// fs-verity digest of the set image: its object's name.
     pub set_image: ObjectId,

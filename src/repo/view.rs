@@ -103,6 +103,14 @@ impl RepoView {
         self.path.join("objects").join(id.object_path())
     }
 
+    /// Bytes free on the repository's filesystem.
+    ///
+    /// # Errors
+    /// Whatever `fstatvfs(3)` says.
+    pub fn free_bytes(&self) -> Result<u64, RepoError> {
+        Ok(sys::free_bytes(self.fd(), &self.path)?)
+    }
+
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
@@ -154,17 +162,11 @@ impl RepoView {
     /// Whether an object is there, with this size.
     ///
     /// # Errors
-    /// Whatever `open(2)` and `fstat(2)` say, but for `ENOENT`.
+    /// Whatever `fstatat(2)` says, but for `ENOENT`.
     pub fn has_object(&self, id: &ObjectId, size: Option<u64>) -> Result<bool, RepoError> {
         let path = format!("objects/{}", id.object_path());
-        match sys::open_file_at(&self.dir, &path).below(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error.into()),
-            Ok(file) => {
-                let metadata = file.metadata().doing("stat", self.path.join(path))?;
-                Ok(metadata.is_file() && size.is_none_or(|size| size == metadata.len()))
-            }
-        }
+        let found = sys::file_size_at(&self.dir, &path).below(&self.path)?;
+        Ok(found.is_some_and(|found| size.is_none_or(|size| size == found)))
     }
 
     /// Hashes an object's bytes and compares them with its name.

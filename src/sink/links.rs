@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::squash::tree::Inode;
+use crate::{squash::tree::Inode, store_tree::is_rootfs};
 
 /// Between which names hard links are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,11 +33,7 @@ impl Links {
 
     /// To be told of each directory before what is in it.
     pub(super) fn enter(&mut self, path: &[u8]) {
-        let mut names = path.split(|byte| *byte == b'/');
-        let is_rootfs = names.next() == Some(b"overlay")
-            && names.nth(1) == Some(b"diff")
-            && names.next().is_none();
-        if is_rootfs && self.between == HardLinks::WithinRootfs {
+        if is_rootfs(path) && self.between == HardLinks::WithinRootfs {
             self.first.clear();
         }
     }

@@ -16,4 +16,4 @@ pub use error::SinkError;
 pub use layer_tar::{LayerTar, StagedLayerTar, StagedLayers, stage_layer_tar, stage_layers};
 pub use links::HardLinks;
 pub use place::{expect_empty_store, expect_file, expect_vacant};
-pub use set_image::{FORMAT, PublishedSet, StagedSet, stage};
+pub use set_image::{PublishedSet, StagedSet, stage};

@@ -1,23 +1,20 @@
 //! The set image: the whole store tree as one EROFS image of objects.
 
-use std::collections::BTreeSet;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    name::ObjectId,
+    name::{ObjectId, SetFormat},
     repo::{DeploymentId, Repo, RepoError, SetImageRecord, SetRecord, render},
     squash::tree::{Directory, FileContent, InodeContent, Node},
-    store_tree::ValidStoreTree,
+    store_tree::{ValidStoreTree, is_rootfs},
 };
-
-/// What renders the same inputs to the same bytes; see `docs/format.md`.
-/// Formats are append-only.
-pub const FORMAT: u32 = 1;
 
 /// A set image that is in the repository and that nobody sees yet.
 #[must_use = "a staged set is garbage until publish(); discard() drops it on purpose"]
 #[derive(Debug)]
 pub struct StagedSet<'r> {
     repo: &'r Repo,
+    format: SetFormat,
     set_image: ObjectId,
     set_image_bytes: u64,
     objects: Vec<ObjectId>,
@@ -32,35 +29,47 @@ pub struct PublishedSet {
     pub objects: usize,
 }
 
-/// Renders a store tree and writes it as an object.
+/// Renders a store tree in a format and writes it as an object.
 ///
 /// # Errors
 /// Whatever rendering and writing say.
-pub fn stage<'r>(repo: &'r Repo, tree: &ValidStoreTree) -> Result<StagedSet<'r>, RepoError> {
-    let image = render(repo.view().algorithm(), tree.tree(), is_rootfs)?;
+pub fn stage<'r>(
+    repo: &'r Repo,
+    tree: &ValidStoreTree,
+    format: SetFormat,
+) -> Result<StagedSet<'r>, RepoError> {
+    let image = render(repo.view().algorithm(), tree.tree(), format, is_rootfs)?;
     let set_image = repo.ensure_object(&image)?.into_inner();
-    let mut objects = BTreeSet::from([set_image]);
-    collect_objects(tree.tree(), &mut objects);
+    let mut objects = vec![set_image];
+    collect_objects(tree.tree(), &mut HashSet::new(), &mut objects);
+    objects.sort_unstable();
+    objects.dedup();
     Ok(StagedSet {
         repo,
+        format,
         set_image,
         set_image_bytes: image.len() as u64,
-        objects: objects.into_iter().collect(),
+        objects,
     })
 }
 
-/// `overlay/<layer>/diff`: hard links are counted within one of these.
-fn is_rootfs(path: &[&[u8]]) -> bool {
-    matches!(path, [b"overlay", _, b"diff"])
-}
-
-fn collect_objects(directory: &Directory, objects: &mut BTreeSet<ObjectId>) {
+/// Each object of a tree at least once. Trees of one chain share directories,
+/// which are `seen` by their addresses.
+fn collect_objects(
+    directory: &Directory,
+    seen: &mut HashSet<*const Directory>,
+    objects: &mut Vec<ObjectId>,
+) {
     for node in directory.entries.values() {
         match node {
-            Node::Directory(child) => collect_objects(child, objects),
+            Node::Directory(child) => {
+                if seen.insert(Arc::as_ptr(child)) {
+                    collect_objects(child, seen, objects);
+                }
+            }
             Node::Inode(inode) => {
                 if let InodeContent::Regular(FileContent::Object { id, .. }) = &inode.content {
-                    objects.insert(*id);
+                    objects.push(*id);
                 }
             }
         }
@@ -87,7 +96,7 @@ impl StagedSet<'_> {
         images.sort_by(|a, b| a.name.cmp(&b.name));
         kept.sort_by_key(|image| image.config_digest);
         let record = SetRecord {
-            format: FORMAT,
+            format: self.format.number(),
             set_image: self.set_image,
             set_image_bytes: self.set_image_bytes,
             images,

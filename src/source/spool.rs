@@ -21,8 +21,9 @@ use crate::{
 
 /// A folder of blobs that were fetched and not yet published.
 ///
-/// `sha256-<hex>` is whole, hashed and on disk; `sha256-<hex>.part` is what an
-/// interrupted fetch left, and is begun anew: skopeo's proxy cannot send a part
+/// `sha256-<hex>` was whole and hashed when it got its name, and is hashed again
+/// before a later fetch does without it: nothing here need outlive a power cut.
+/// `sha256-<hex>.part` is what an interrupted fetch left, and is begun anew: skopeo's proxy cannot send a part
 /// of a blob, so a download resumes blob by blob and not inside one. Who has
 /// published an image removes its blobs.
 ///
@@ -197,8 +198,6 @@ impl Part<'_> {
         if length != self.size || found != self.digest {
             return Err(self.mismatch(format!("{found} of {length} bytes"), origin));
         }
-        failpoint!("fsync part").doing("sync", &self.path)?;
-        self.file.sync_data().doing("sync", &self.path)?;
         failpoint!("rename part").doing("rename", &self.path)?;
         let (from, to) = (part(&self.digest), whole(&self.digest));
         Ok(sys::rename_at(&self.spool.folder, &from, &to).below(&self.spool.path)?)

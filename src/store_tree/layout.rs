@@ -1,6 +1,9 @@
 //! Laying a set out as containers-storage does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha512};
 
@@ -360,17 +363,25 @@ impl SharedLayer<'_> {
 
 /// The users and groups that own anything in a tree, ascending.
 fn owners(rootfs: &Directory) -> (Vec<u32>, Vec<u32>) {
-    let mut users = BTreeMap::from([(rootfs.metadata.uid, ())]);
-    let mut groups = BTreeMap::from([(rootfs.metadata.gid, ())]);
+    let mut users = BTreeSet::from([rootfs.metadata.uid]);
+    let mut groups = BTreeSet::from([rootfs.metadata.gid]);
     walk::walk(rootfs, |_, node| {
         let metadata = match node {
             Node::Directory(directory) => &directory.metadata,
             Node::Inode(inode) => &inode.metadata,
         };
-        users.insert(metadata.uid, ());
-        groups.insert(metadata.gid, ());
+        users.insert(metadata.uid);
+        groups.insert(metadata.gid);
+        true
     });
-    (users.into_keys().collect(), groups.into_keys().collect())
+    (users.into_iter().collect(), groups.into_iter().collect())
+}
+
+/// Whether this is where a layer's rootfs lies, `overlay/<layer>/diff`: only
+/// within one of these are names of one file hard links.
+pub fn is_rootfs(path: &[u8]) -> bool {
+    let mut names = path.split(|byte| *byte == b'/');
+    names.next() == Some(b"overlay") && names.nth(1) == Some(b"diff") && names.next().is_none()
 }
 
 fn lay_out_overlay(layers: &SharedLayers<'_>) -> Directory {

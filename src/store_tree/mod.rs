@@ -28,6 +28,6 @@ pub use images::{ImageRecord, parse_images_json};
 pub use input::{StoreBlob, StoreImage, StoreLayer};
 pub(crate) use layers::null_is_default;
 pub use layers::{LayerRecord, parse_layers_json};
-pub use layout::{LayOutError, StoreTree, lay_out, lay_out_keeping, lock_content};
+pub use layout::{LayOutError, StoreTree, is_rootfs, lay_out, lay_out_keeping, lock_content};
 pub use parts::StorePart;
 pub use validate::{ValidStoreTree, ValidationError, Violation, validate_tree};

@@ -3,9 +3,10 @@
 use crate::squash::tree::{Directory, Node};
 
 /// Calls `visit` for every node below `top` with its path below `top`, a
-/// directory before what is in it, names in byte order. Takes no stack per
-/// level: an image may be thousands of directories deep.
-pub(super) fn walk<'a>(top: &'a Directory, mut visit: impl FnMut(&[u8], &'a Node)) {
+/// directory before what is in it, names in byte order; goes into those for
+/// which it says so. Takes no stack per level: an image may be thousands of
+/// directories deep.
+pub(super) fn walk<'a>(top: &'a Directory, mut visit: impl FnMut(&[u8], &'a Node) -> bool) {
     let mut open = vec![(0, top.entries.iter())];
     let mut path = Vec::new();
     while let Some((length, entries)) = open.last_mut() {
@@ -18,8 +19,10 @@ pub(super) fn walk<'a>(top: &'a Directory, mut visit: impl FnMut(&[u8], &'a Node
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        visit(&path, node);
-        if let Node::Directory(directory) = node {
+        let into = visit(&path, node);
+        if let Node::Directory(directory) = node
+            && into
+        {
             open.push((path.len(), directory.entries.iter()));
         }
     }
@@ -45,12 +48,21 @@ mod tests {
             deep = outer;
         }
         let mut paths = Vec::new();
-        walk(&deep, |path, _| paths.push(path.to_vec()));
+        walk(&deep, |path, _| {
+            paths.push(path.to_vec());
+            true
+        });
         assert_eq!(paths.len(), 6000);
         assert_eq!(paths[0], b"d");
         assert_eq!(paths[1], b"d/d");
         assert_eq!(paths[2999].len(), 5999);
         assert_eq!(paths[5998], b"d/e");
         assert_eq!(paths[5999], b"e");
+        let mut names = Vec::new();
+        walk(&deep, |path, _| {
+            names.push(path.to_vec());
+            path != b"d"
+        });
+        assert_eq!(names, [b"d", b"e"]);
     }
 }

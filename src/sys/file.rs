@@ -240,6 +240,20 @@ pub fn sync_filesystem(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
     fs::syncfs(fd).doing("sync the filesystem of", path)
 }
 
+/// The size in bytes of the regular file at `path`; nothing where there is none.
+///
+/// # Errors
+/// Whatever `fstatat(2)` says, but for `ENOENT`.
+pub fn file_size_at(dir: impl AsFd, path: impl AsRef<Path>) -> Result<Option<u64>, PathError> {
+    let path = path.as_ref();
+    let stat = match fs::statat(&dir, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        stat => stat.doing("stat", path)?,
+    };
+    let is_file = fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    Ok(is_file.then_some(stat.st_size.try_into().unwrap_or_default()))
+}
+
 /// Bytes free to this user on the filesystem of `fd`.
 ///
 /// # Errors

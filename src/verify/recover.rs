@@ -5,18 +5,19 @@ use std::{collections::HashMap, io::Read};
 use super::hash;
 use crate::{
     document::parse_config,
-    name::{ImageName, LayerId, ManifestDigest, ObjectId},
-    repo::{RepoView, SetImageRecord, SetRecord, read_back},
-    sink::FORMAT,
+    name::{ImageName, LayerId, ManifestDigest, ObjectId, SetFormat},
+    repo::{RepoView, SetImageRecord, SetRecord, read_back, render},
     squash::tree::{Directory, FileContent, InodeContent, Node},
-    store_tree::{ImageRecord, big_data_file_name, parse_images_json, parse_layers_json},
+    store_tree::{
+        ImageRecord, big_data_file_name, is_rootfs, parse_images_json, parse_layers_json,
+    },
 };
 
 /// The set image says what the pin said, but for two things: why an image was
 /// accepted, and under which name one was bound that is kept without it. With
 /// such a one nothing is recovered, nor where the set image is damaged too.
 ///
-/// What comes of it is believed only if rendering it gives this set image.
+/// The format is that which gives these bytes.
 pub(super) fn recover(view: &RepoView, set_image: &ObjectId) -> Option<SetRecord> {
     let mut bytes = Vec::new();
     let mut file = view.open_object(set_image).ok()?;
@@ -25,7 +26,11 @@ pub(super) fn recover(view: &RepoView, set_image: &ObjectId) -> Option<SetRecord
     if found != *set_image {
         return None;
     }
-    let tree = read_back(view.algorithm(), &bytes).ok()?;
+    let tree = read_back(view.algorithm(), bytes.clone(), is_rootfs).ok()?;
+    let format = SetFormat::ALL.into_iter().find(|format| {
+        let again = render(view.algorithm(), &tree, *format, is_rootfs);
+        again.is_ok_and(|again| *again == *bytes)
+    })?;
     let layers = parse_layers_json(inline(&tree, "overlay-layers/layers.json")?).ok()?;
     let sizes = layers.into_iter().map(|layer| (layer.id, layer.diff_size));
     let sizes: HashMap<String, Option<i64>> = sizes.collect();
@@ -35,7 +40,7 @@ pub(super) fn recover(view: &RepoView, set_image: &ObjectId) -> Option<SetRecord
     }
     images.sort_by(|a, b| a.name.cmp(&b.name));
     Some(SetRecord {
-        format: FORMAT,
+        format: format.number(),
         set_image: *set_image,
         set_image_bytes,
         images,

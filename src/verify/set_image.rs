@@ -8,7 +8,7 @@ use crate::{
     name::ObjectId,
     repo::{RepoError, RepoView, SetRecord, StreamParts, read_back},
     squash::tree::{Directory, FileContent, InodeContent, Node},
-    store_tree::validate_tree,
+    store_tree::{is_rootfs, validate_tree},
 };
 
 /// What is wrong with a set image; and an object that it needs and its pin does
@@ -51,7 +51,7 @@ fn read(view: &RepoView, set: &SetRecord) -> Result<Directory, String> {
             return Err(format!("its bytes hash to {found}"));
         }
     }
-    let read = read_back(view.algorithm(), &bytes);
+    let read = read_back(view.algorithm(), bytes, is_rootfs);
     read.map_err(|error| format!("it is no set image: {}", with_causes(&*error)))
 }
 

@@ -6,9 +6,8 @@ use super::objects;
 use crate::repo::{RepoError, RepoView, SetRecord};
 
 /// Whether all that a set consists of is there: its pin and the streams that this
-/// names, which can be read, and every object; in a secure repository with the
-/// digest that is its name. The set image is not read again: what was published
-/// was valid.
+/// names, which can be read, and every object. None of these is read again, nor the
+/// set image: what was published was valid, `verify` finds what no longer is.
 ///
 /// # Errors
 /// The repository cannot be read. What is damaged makes the set not whole.
@@ -35,6 +34,5 @@ pub fn is_whole(view: &RepoView, set: &SetRecord) -> Result<bool, RepoError> {
         return Ok(false);
     }
     let needed: Vec<_> = pin.all().copied().collect();
-    let (bad, _) = objects::check(view, &needed, false, &|_, _| {});
-    Ok(bad.is_empty())
+    Ok(objects::are_there(view, &needed))
 }

@@ -35,6 +35,7 @@ fn listing(tree: &Directory) -> String {
         };
         listing += &line;
         listing.push('\n');
+        true
     });
     listing
 }

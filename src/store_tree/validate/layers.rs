@@ -1,11 +1,11 @@
 //! Checking `overlay-layers/` and `overlay/`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{find::Finder, rootfs, violation::Violation};
 use crate::{
     name::{DiffId, LayerId},
-    squash::tree::FileContent,
+    squash::tree::{Directory, FileContent},
     store_tree::{
         layers::{LayerRecord, parse_layers_json},
         tar_split::{TarSplitItem, TarSplitReader},
@@ -59,6 +59,7 @@ pub(super) fn check(finder: &mut Finder<'_>, json: Option<&[u8]>) -> CheckedLaye
     let mut ids: BTreeMap<String, LayerId> = BTreeMap::new();
     let mut layers = CheckedLayers::default();
     let mut links = Vec::new();
+    let mut seen = HashSet::new();
     for layer in records {
         if layers.contains(&layer.id) {
             let layer = layer.id;
@@ -66,7 +67,7 @@ pub(super) fn check(finder: &mut Finder<'_>, json: Option<&[u8]>) -> CheckedLaye
             continue;
         }
         if let Some(id) = check_record(finder, &layer, &all, &ids) {
-            links.push(check_overlay(finder, &layer, &id));
+            links.push(check_overlay(finder, &mut seen, &layer, &id));
             ids.insert(layer.id.clone(), id);
         }
         check_tar_split(finder, &layer);
@@ -171,7 +172,12 @@ fn check_record(
 
 /// Checks `overlay/<layer>` and its entry in `overlay/l`, whose name it
 /// returns.
-fn check_overlay(finder: &mut Finder<'_>, record: &LayerRecord, id: &LayerId) -> String {
+fn check_overlay(
+    finder: &mut Finder<'_>,
+    seen: &mut HashSet<*const Directory>,
+    record: &LayerRecord,
+    id: &LayerId,
+) -> String {
     let directory = format!("overlay/{}", record.id);
     let link = id.link().as_str().to_owned();
     if finder.directory(&directory).is_some() {
@@ -192,7 +198,7 @@ fn check_overlay(finder: &mut Finder<'_>, record: &LayerRecord, id: &LayerId) ->
         }
         let path = format!("{directory}/diff");
         if let Some(diff) = finder.any_directory(&path) {
-            rootfs::check(finder, &path, diff);
+            rootfs::check(finder, seen, &path, diff);
         }
         // Above all no `lower`: podman would merge what is merged already.
         finder.only(&directory, ["diff", "empty", "link", "merged"]);

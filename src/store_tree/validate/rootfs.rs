@@ -1,5 +1,7 @@
 //! Checking a layer's tree.
 
+use std::{collections::HashSet, sync::Arc};
+
 use super::{find::Finder, violation::Violation};
 use crate::{
     squash::tree::{Device, Directory, InodeContent, Metadata, Node},
@@ -7,13 +9,25 @@ use crate::{
 };
 
 /// Checks that a tree holds nothing that comes alive in podman's overlay, and
-/// nothing that no filesystem can hold.
-pub(super) fn check(finder: &mut Finder<'_>, top: &str, diff: &Directory) {
+/// nothing that no filesystem can hold. A directory that was `seen` in another
+/// tree, by its address, is not looked at again.
+pub(super) fn check(
+    finder: &mut Finder<'_>,
+    seen: &mut HashSet<*const Directory>,
+    top: &str,
+    diff: &Directory,
+) {
     check_directory(finder, diff, || top.to_owned());
     walk(diff, |path, node| {
         let path = || format!("{top}/{}", String::from_utf8_lossy(path));
         let inode = match node {
-            Node::Directory(directory) => return check_directory(finder, directory, path),
+            Node::Directory(directory) => {
+                let new = seen.insert(Arc::as_ptr(directory));
+                if new {
+                    check_directory(finder, directory, path);
+                }
+                return new;
+            }
             Node::Inode(inode) => inode,
         };
         check_metadata(finder, &inode.metadata, path);
@@ -29,6 +43,7 @@ pub(super) fn check(finder: &mut Finder<'_>, top: &str, diff: &Directory) {
             }
             _ => {}
         }
+        false
     });
 }
 
