@@ -6,7 +6,7 @@ CARGO ?= cargo
 BINARY ?= target/release/boundstore
 LIB = $(DESTDIR)$(PREFIX)/lib
 
-.PHONY: demo test test-long kernels kernels-podman kernels-lifecycle bench install setup
+.PHONY: demo test test-long kernels kernels-podman kernels-lifecycle bench scale install setup
 
 # The main job on real input, step by step.
 demo:
@@ -93,6 +93,12 @@ bench:
 	$(CARGO) build --profile $(PROFILE) --bins --example peer
 	benches/run.py --programs target/$(PROFILE:dev=debug) $(if $(SHORT),--short) $(ARGS)
 	$(if $(PARTS),$(CARGO) bench --bench parts)
+
+# What it takes by the number of images and files: up to 200 and two million.
+scale:
+	scripts/setup bench
+	$(CARGO) build --profile $(PROFILE) --bins --example peer
+	benches/scale.py --programs target/$(PROFILE:dev=debug) $(ARGS)
 
 # The program, the empty store that podman finds before and without any set,
 # the storage.conf drop-in, the configuration, systemd's units and generator.

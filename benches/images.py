@@ -229,4 +229,5 @@ def main():
     print(made)
 
 
-main()
+if __name__ == "__main__":
+    main()

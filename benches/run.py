@@ -5,7 +5,7 @@ Same images, same machine, one after the other in turns, so that whatever else
 goes on befalls all of them alike. Prints a table of medians and ratios; leaves
 results.json, results.md and results.svg in target/bench.
 
-  benches/run.py [--short] [--rounds N] [--only PART] [--programs target/release]
+  benches/run.py [--short] [--rounds N] [--only PART] [--disk] [--programs target/release]
 
 What is measured is listed in docs/performance.md.
 """
@@ -347,6 +347,31 @@ def files(layout, tag):
                     yield member.size, hashlib.sha256(content).digest()
 
 
+@contextlib.contextmanager
+def work_dir(disk):
+    """An empty folder, on an ext4 in memory or on the disk; and which."""
+    # Short: podman's sockets lie below.
+    work = pathlib.Path(tempfile.mkdtemp(prefix="w", dir=ROOT / "target"))
+    mounted = []
+    try:
+        if not disk:
+            # Twice in memory, the filesystem's page cache and its "disk": 24 GB is plenty.
+            memory = work / "m"
+            memory.mkdir()
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "bench", memory], check=True)
+            mounted.append(memory)
+            subprocess.run(["truncate", "--size", "24G", memory / "disk"], check=True)
+            subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", memory / "disk"], check=True)
+            (work / "w").mkdir()
+            subprocess.run(["mount", "-o", "loop,discard", memory / "disk", work / "w"], check=True)
+            mounted.append(work / "w")
+        yield work / "w" if mounted else work
+    finally:
+        for path in reversed(mounted):
+            subprocess.run(["umount", "-l", path], check=False)
+        shutil.rmtree(work, ignore_errors=True)
+
+
 PARTS = cold, from_registry, updates, twenty, containers, disk
 
 
@@ -444,13 +469,13 @@ def plot(bench):
             f'fill="white"/>\n' + "\n".join(rows) + "\n</svg>\n")
 
 
-def machine():
+def machine(work):
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
                   if line.startswith("model name")), platform.machine())
     tool = lambda *argv: subprocess.run(argv, capture_output=True, text=True,
                                         check=False).stdout.strip().splitlines()[0]
     return {"processor": model, "processors": os.cpu_count(), "kernel": platform.release(),
-            "filesystem": tool("stat", "-f", "-c", "%T", str(OUT)),
+            "filesystem": tool("findmnt", "-n", "-o", "FSTYPE,SOURCE", "-T", str(work)),
             "skopeo": tool("skopeo", "--version"), "podman": tool("podman", "--version"),
             "date": time.strftime("%Y-%m-%d")}
 
@@ -460,31 +485,34 @@ def main():
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", choices=[part.__name__ for part in PARTS])
+    parser.add_argument("--disk", action="store_true",
+                        help="on the disk that this lies on, not on an ext4 in memory")
     parser.add_argument("--programs", type=pathlib.Path, default=ROOT / "target/release")
     args = parser.parse_args()
     short = ["--short"] if args.short else []
     images = pathlib.Path(subprocess.run([ROOT / "benches/images.py", *short], check=True,
                                          stdout=subprocess.PIPE, text=True).stdout.strip())
     OUT.mkdir(parents=True, exist_ok=True)
-    # Short: podman's sockets lie below.
-    work = pathlib.Path(tempfile.mkdtemp(prefix="w", dir=ROOT / "target"))
-    bench = Bench(args.programs.absolute(), work, images, args.rounds or (1 if args.short else 7), args.short)
+    rounds = args.rounds or (1 if args.short else 7)
     begun = time.monotonic()
-    try:
-        for part in PARTS:
-            if args.only in (None, part.__name__):
-                part(bench)
-    finally:
-        for path in work.iterdir():
-            remove(path) if path.is_dir() else None
-        shutil.rmtree(work, ignore_errors=True)
+    with work_dir(args.disk) as work:
+        bench = Bench(args.programs.absolute(), work, images, rounds, args.short)
+        on = machine(work)
+        try:
+            for part in PARTS:
+                if args.only in (None, part.__name__):
+                    part(bench)
+        finally:
+            for path in work.iterdir():
+                remove(path) if path.is_dir() else None
     table = report(bench)
     (OUT / "results.json").write_text(json.dumps(
-        {"machine": machine(), "runs": bench.results, "facts": bench.facts}, indent=1))
+        {"machine": on, "runs": bench.results, "facts": bench.facts}, indent=1))
     (OUT / "results.md").write_text(table)
     (OUT / "results.svg").write_text(plot(bench))
     print(table)
     say(f"{bench.number} measured in {time.monotonic() - begun:.0f} s: target/bench/results.*")
 
 
-main()
+if __name__ == "__main__":
+    main()
