@@ -83,12 +83,17 @@ impl Batch {
     /// Makes the objects of its files.
     pub(super) fn write(mut self, repo: &Repo) -> Result<Self, ImportError> {
         let mut rest = self.bytes.as_slice();
+        let (mut files, mut contents) = (Vec::new(), Vec::new());
         for piece in &mut self.pieces {
             let bytes = piece.take(&mut rest);
             if let Piece::File(file) = piece {
-                let id = repo.ensure_object(bytes)?.into_inner();
-                file.made = Some((id, Crc64::of(bytes)));
+                files.push(file);
+                contents.push(bytes);
             }
+        }
+        let made = repo.ensure_objects(&contents)?;
+        for ((file, id), bytes) in files.into_iter().zip(made).zip(contents) {
+            file.made = Some((id, Crc64::of(bytes)));
         }
         Ok(self)
     }

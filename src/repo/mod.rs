@@ -17,6 +17,7 @@
 mod collect;
 mod erofs;
 mod error;
+mod merkle;
 mod object;
 mod reach;
 mod record;

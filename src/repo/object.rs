@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Repo, RepoError,
-    verity::{Verity, VerityHasher, enable, fs_verity_digest, measure},
+    verity::{Verity, VerityHasher, enable, fs_verity_digest, fs_verity_digests, measure},
 };
 use crate::{
     error::{Below, Doing, PathError},
@@ -95,6 +95,18 @@ impl Repo {
     pub fn ensure_object(&self, bytes: &[u8]) -> Result<Ensured<ObjectId>, RepoError> {
         let id = fs_verity_digest(self.view.algorithm(), bytes);
         self.settle(id, bytes.len() as u64, None, bytes)
+    }
+
+    /// The same of several objects, which are hashed side by side.
+    ///
+    /// # Errors
+    /// Whatever writing says.
+    pub fn ensure_objects(&self, all: &[&[u8]]) -> Result<Vec<ObjectId>, RepoError> {
+        let ids = fs_verity_digests(self.view.algorithm(), all);
+        for (id, bytes) in ids.iter().zip(all) {
+            self.settle(*id, bytes.len() as u64, None, bytes)?;
+        }
+        Ok(ids)
     }
 }
 

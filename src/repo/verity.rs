@@ -8,19 +8,28 @@ use composefs::fsverity::{
 };
 use zerocopy::IntoBytes;
 
-use super::error::{RepoError, Upstream};
-use crate::name::{Algorithm, ObjectId};
+use super::{
+    error::{RepoError, Upstream},
+    merkle::{MerkleTree, digests_of},
+};
+use crate::{
+    name::{Algorithm, ObjectId},
+    sys::has_lanes,
+};
 
 /// Computes a fs-verity digest piece by piece.
 pub(super) enum VerityHasher {
     Sha256(Box<FsVerityHasher<Sha256HashValue>>),
     Sha512(Box<FsVerityHasher<Sha512HashValue>>),
+    /// SHA-512 too, where the processor is faster so.
+    Lanes(MerkleTree),
 }
 
 impl VerityHasher {
     pub(super) fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Self::Sha256(Box::new(FsVerityHasher::new())),
+            Algorithm::Sha512 if has_lanes() => Self::Lanes(MerkleTree::default()),
             Algorithm::Sha512 => Self::Sha512(Box::new(FsVerityHasher::new())),
         }
     }
@@ -30,6 +39,10 @@ impl VerityHasher {
         let _infallible = match self {
             Self::Sha256(hasher) => hasher.write_all(bytes),
             Self::Sha512(hasher) => hasher.write_all(bytes),
+            Self::Lanes(tree) => {
+                tree.update(bytes);
+                Ok(())
+            }
         };
     }
 
@@ -37,6 +50,7 @@ impl VerityHasher {
         match self {
             Self::Sha256(mut hasher) => hasher.digest().object_id(),
             Self::Sha512(mut hasher) => hasher.digest().object_id(),
+            Self::Lanes(tree) => tree.finish(),
         }
     }
 }
@@ -47,6 +61,17 @@ pub fn fs_verity_digest(algorithm: Algorithm, bytes: &[u8]) -> ObjectId {
     let mut hasher = VerityHasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()
+}
+
+/// The fs-verity digest of each of these files, see [`fs_verity_digest`].
+pub(super) fn fs_verity_digests(algorithm: Algorithm, files: &[&[u8]]) -> Vec<ObjectId> {
+    match algorithm {
+        Algorithm::Sha512 if has_lanes() => digests_of(files),
+        _ => files
+            .iter()
+            .map(|bytes| fs_verity_digest(algorithm, bytes))
+            .collect(),
+    }
 }
 
 /// What the kernel says of a file's fs-verity.

@@ -1,4 +1,5 @@
-//! System calls: the only folder that names rustix and the only one with `unsafe`.
+//! System calls, and instructions that not every processor has: the only folder
+//! that names rustix and the only one with `unsafe`.
 
 mod attributes;
 pub mod failpoint;
@@ -13,6 +14,7 @@ mod namespace;
 mod open;
 mod process;
 mod regular;
+mod sha512_lanes;
 mod work_dir;
 
 pub use attributes::{
@@ -43,4 +45,5 @@ pub use open::{
 };
 pub use process::{Leash, output_within, processor_time};
 pub use regular::{RootDir, open_regular, read_regular};
+pub use sha512_lanes::{LANES, has_lanes, sha512_of_each};
 pub use work_dir::WorkDir;

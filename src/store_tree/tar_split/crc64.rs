@@ -1,17 +1,17 @@
 //! The checksum of files in tar-split.
 
-use crc::{CRC_64_GO_ISO, Crc, Table};
+use crc_fast::{CrcAlgorithm, Digest, checksum};
 
-static ISO: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
+const ISO: CrcAlgorithm = CrcAlgorithm::Crc64GoIso;
 
 /// Go's `crc64.ISO`, computed piece by piece.
 #[derive(Clone)]
-pub struct Crc64(crc::Digest<'static, u64, Table<16>>);
+pub struct Crc64(Digest);
 
 impl Crc64 {
     /// Of no bytes so far.
     pub fn new() -> Self {
-        Self(ISO.digest())
+        Self(Digest::new(ISO))
     }
 
     /// Adds the next bytes.
@@ -26,7 +26,7 @@ impl Crc64 {
 
     /// The checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> u64 {
-        ISO.checksum(bytes)
+        checksum(ISO, bytes)
     }
 }
 

@@ -1,0 +1,203 @@
+//! fs-verity digests over SHA-512, of several blocks at once (Linux,
+//! `filesystems/fsverity.rst`, "Merkle tree" and "File digest computation").
+
+use sha2::{Digest as _, Sha512};
+
+use crate::{
+    name::ObjectId,
+    sys::{LANES, sha512_of_each},
+};
+
+/// Bytes of a block of the file, and of the tree.
+const BLOCK: usize = 4096;
+
+type Digest = [u8; 64];
+
+/// A file's Merkle tree, from the bytes as they come.
+#[derive(Default)]
+pub(super) struct MerkleTree {
+    size: u64,
+    /// The file itself first, then the digests of the level before.
+    levels: Vec<Level>,
+}
+
+#[derive(Default)]
+struct Level {
+    /// Bytes that are not hashed yet, fewer than of [`LANES`] blocks.
+    pending: Vec<u8>,
+    /// How many blocks are.
+    hashed: usize,
+}
+
+impl MerkleTree {
+    /// Adds the next bytes of the file.
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.size += bytes.len() as u64;
+        self.add(0, bytes);
+    }
+
+    /// The file's digest.
+    pub(super) fn finish(self) -> ObjectId {
+        let (size, root) = self.root();
+        ObjectId::Sha512(Sha512::digest(descriptor(size, &root)).into())
+    }
+
+    fn add(&mut self, level: usize, bytes: &[u8]) {
+        const AT_ONCE: usize = LANES * BLOCK;
+        if self.levels.len() == level {
+            self.levels.push(Level::default());
+        }
+        let Level { pending, hashed } = &mut self.levels[level];
+        let mut digests = Vec::new();
+        let missing = match pending.len() {
+            0 => 0,
+            length => (AT_ONCE - length).min(bytes.len()),
+        };
+        let (fill, rest) = bytes.split_at(missing);
+        pending.extend_from_slice(fill);
+        if pending.len() == AT_ONCE {
+            hash_all(pending, BLOCK, &mut digests);
+            pending.clear();
+        }
+        let (whole, rest) = rest.split_at(rest.len() / AT_ONCE * AT_ONCE);
+        hash_all(whole, BLOCK, &mut digests);
+        pending.extend_from_slice(rest);
+        *hashed += digests.len();
+        if !digests.is_empty() {
+            self.add(level + 1, digests.as_flattened());
+        }
+    }
+
+    /// The file's size, and the root of its tree.
+    fn root(mut self) -> (u64, Digest) {
+        if self.size == 0 {
+            return (0, [0; 64]);
+        }
+        for level in 0.. {
+            let Level { pending, hashed } = &mut self.levels[level];
+            pending.resize(pending.len().next_multiple_of(BLOCK), 0);
+            let mut digests = Vec::new();
+            hash_all(pending, BLOCK, &mut digests);
+            if *hashed == 0
+                && let [root] = digests[..]
+            {
+                return (self.size, root);
+            }
+            self.add(level + 1, digests.as_flattened());
+        }
+        unreachable!("each level is shorter than the one before")
+    }
+}
+
+/// The digests of files that are at hand: the blocks of small ones are hashed
+/// side by side.
+pub(super) fn digests_of(files: &[&[u8]]) -> Vec<ObjectId> {
+    let small = |file: &[u8]| (1..=BLOCK).contains(&file.len());
+    let mut blocks = Vec::new();
+    for file in files.iter().filter(|file| small(file)) {
+        blocks.extend_from_slice(file);
+        blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
+    }
+    let mut of_small = Vec::new();
+    hash_all(&blocks, BLOCK, &mut of_small);
+    let mut of_small = of_small.into_iter();
+    let root = |file: &&[u8]| match small(file).then(|| of_small.next()).flatten() {
+        Some(root) => (file.len() as u64, root),
+        None => {
+            let mut tree = MerkleTree::default();
+            tree.update(file);
+            tree.root()
+        }
+    };
+    let roots = files.iter().map(root);
+    let descriptors: Vec<_> = roots.map(|(size, root)| descriptor(size, &root)).collect();
+    let mut digests = Vec::new();
+    hash_all(descriptors.as_flattened(), DESCRIPTOR, &mut digests);
+    digests.into_iter().map(ObjectId::Sha512).collect()
+}
+
+/// Bytes of what stands for the whole file.
+const DESCRIPTOR: usize = 256;
+
+/// `struct fsverity_descriptor`: version 1, SHA-512, blocks of 2^12, no salt.
+fn descriptor(size: u64, root: &Digest) -> [u8; DESCRIPTOR] {
+    let mut descriptor = [0; DESCRIPTOR];
+    descriptor[..3].copy_from_slice(&[1, 2, 12]);
+    descriptor[8..16].copy_from_slice(&size.to_le_bytes());
+    descriptor[16..80].copy_from_slice(root);
+    descriptor
+}
+
+/// Hashes messages of `length` bytes each.
+fn hash_all(messages: &[u8], length: usize, digests: &mut Vec<Digest>) {
+    for group in messages.chunks(length * LANES) {
+        let mut each = group.chunks(length);
+        if group.len() < length * ENOUGH {
+            digests.extend(each.map(|one| Digest::from(Sha512::digest(one))));
+            continue;
+        }
+        let first = &group[..length];
+        let lanes = std::array::from_fn(|_| each.next().unwrap_or(first));
+        let found = sha512_of_each(&lanes);
+        digests.extend(&found[..group.len() / length]);
+    }
+}
+
+/// How many messages are worth filling the lanes for.
+const ENOUGH: usize = 2;
+
+#[cfg(test)]
+mod tests {
+    use composefs::fsverity::{Sha512HashValue, compute_verity};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::repo::verity::Convert;
+
+    fn content(size: usize) -> Vec<u8> {
+        (0..size).map(|at| (at / 3 + at / 4096) as u8).collect()
+    }
+
+    fn expected(bytes: &[u8]) -> ObjectId {
+        compute_verity::<Sha512HashValue>(bytes).object_id()
+    }
+
+    /// At each size at which the tree, or what is hashed at once, changes.
+    #[test]
+    fn trees_are_those_of_composefs() {
+        let sizes = [
+            0,
+            1,
+            4095,
+            4096,
+            4097,
+            8 << 12,
+            64 << 12,
+            512 << 12,
+            4096 << 12,
+        ];
+        let near = |size: usize| [size.saturating_sub(1), size, size + 1, size + 5000];
+        let contents: Vec<_> = sizes.into_iter().flat_map(near).map(content).collect();
+        for bytes in &contents {
+            for piece in [1000, 4096, 1 << 20] {
+                let mut tree = MerkleTree::default();
+                bytes.chunks(piece).for_each(|piece| tree.update(piece));
+                assert_eq!(tree.finish(), expected(bytes), "{} by {piece}", bytes.len());
+            }
+        }
+        let all: Vec<_> = contents.iter().map(Vec::as_slice).collect();
+        let each: Vec<_> = all.iter().map(|bytes| expected(bytes)).collect();
+        assert_eq!(digests_of(&all), each);
+        assert_eq!(digests_of(&[]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn files_do_not_disturb_each_other(sizes in vec(0..20_000usize, 0..30)) {
+            let contents: Vec<_> = sizes.into_iter().map(content).collect();
+            let all: Vec<_> = contents.iter().map(Vec::as_slice).collect();
+            let each: Vec<_> = all.iter().map(|bytes| expected(bytes)).collect();
+            prop_assert_eq!(digests_of(&all), each);
+        }
+    }
+}
