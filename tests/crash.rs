@@ -426,9 +426,9 @@ fn read_trace(path: &Path, tally: &mut Tally) -> Vec<String> {
 }
 
 /// Which of the steps are tried: the first and last of each name; or, in the long
-/// run, all but the inner ones of those that come more than sixteen times.
+/// run, all but the inner ones of those that come more than eight times.
 fn chosen(reached: &[String], long: bool) -> Vec<usize> {
-    let most = if long { 8 } else { 1 };
+    let most = if long { 4 } else { 1 };
     (0..reached.len())
         .filter(|at| {
             let name = &reached[*at];
