@@ -681,7 +681,7 @@ fn a_repository_that_is_being_made() {
 }
 
 #[test]
-#[ignore = "long: every step, of what comes often sixteen"]
+#[ignore = "long: every step, of what comes often eight times"]
 fn no_kill_and_no_error_at_any_step_leaves_a_third_state() {
     if ready(&TOOLS) {
         suite(true);
