@@ -159,7 +159,7 @@ fn files_are_what_the_set_image_shows() {
     text(Command::new("python3").args(["-c", list]).arg(&parent));
     let strict = parent.join("plain");
     embed(&scratch, &images, &format!("--output {}", plain.display()));
-    assert_same(&store, &plain, &[]);
+    assert_same(&store, &plain, &["--store"]);
     let boundstore = Boundstore::new(&scratch, "strict-repo");
     let mut command = Command::new("sh");
     command.args(["-c", r#"umask 077; exec "$@""#, "sh"]);
@@ -167,7 +167,7 @@ fn files_are_what_the_set_image_shows() {
     let wrapped = boundstore.command(&args);
     command.arg(wrapped.get_program()).args(wrapped.get_args());
     text(&mut command);
-    assert_same(&store, &strict, &[]);
+    assert_same(&store, &strict, &["--store"]);
 
     let file = scratch.join("layer.tar");
     let written = embed(&scratch, &images, &format!("--tar {}", file.display()));

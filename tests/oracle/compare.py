@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares two directory trees, entry by entry, and prints what differs.
 
-    compare.py [--made-up FILE] [--empty-xattrs-lost] EXPECTED ACTUAL
+    compare.py [--made-up FILE] [--empty-xattrs-lost] [--store] EXPECTED ACTUAL
 
 Type, content, mode, owner, mtime to the nanosecond, device number, symlink
 target, extended attributes and hardlink groups. Written against no code of
@@ -14,6 +14,8 @@ Two exceptions can be asked for, with the rule that then holds instead:
 describe. podman stamps those with the time of extraction; in ACTUAL it
 must be 1970. --empty-xattrs-lost: EXPECTED may lack xattrs with an empty value,
 which podman 4.3.1 drops.
+--store: the trees are stores, in which hard links are such within one
+`overlay/<layer>/diff` only, even where several show one inode.
 Exit status: 0 equal, 1 different, 2 usage.
 """
 
@@ -84,7 +86,7 @@ def groups(links):
     return {name: sorted(names) for names in links.values() for name in names}
 
 
-def compare(expected, actual, made_up=(), empty_xattrs_lost=False):
+def compare(expected, actual, made_up=(), empty_xattrs_lost=False, store=False):
     """Yields one line for each difference."""
     ours, theirs = walk(expected), walk(actual)
     expected_links, actual_links = {}, {}
@@ -113,12 +115,18 @@ def compare(expected, actual, made_up=(), empty_xattrs_lost=False):
             if hashes[0] != hashes[1]:
                 yield f"{shown}: content must hash to {hashes[0]}, hashes to {hashes[1]}"
         if not stat.S_ISDIR(want_st.st_mode):
-            expected_links.setdefault((want_st.st_dev, want_st.st_ino), []).append(name)
-            actual_links.setdefault((got_st.st_dev, got_st.st_ino), []).append(name)
+            rootfs = rootfs_of(name) if store else None
+            for links, st in (expected_links, want_st), (actual_links, got_st):
+                links.setdefault((rootfs, st.st_dev, st.st_ino), []).append(name)
     want, got = groups(expected_links), groups(actual_links)
     for name in sorted(want.keys() & got.keys()):
         if want[name] != got[name] and name in (want[name][0], got[name][0]):
             yield f"{os.fsdecode(name)!a}: hardlinks must be {want[name]}, are {got[name]}"
+
+
+def rootfs_of(name):
+    parts = name.split(b"/")
+    return parts[1] if parts[0] == b"overlay" and parts[2:3] == [b"diff"] else None
 
 
 def json_file(path):
@@ -130,13 +138,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--made-up", metavar="FILE")
     parser.add_argument("--empty-xattrs-lost", action="store_true")
+    parser.add_argument("--store", action="store_true")
     parser.add_argument("expected")
     parser.add_argument("actual")
     args = parser.parse_args()
     trees = os.fsencode(args.expected), os.fsencode(args.actual)
     made_up = set(map(os.fsencode, json_file(args.made_up) if args.made_up else []))
     count = 0
-    for line in compare(*trees, made_up, args.empty_xattrs_lost):
+    for line in compare(*trees, made_up, args.empty_xattrs_lost, args.store):
         count += 1
         print(line)
     return 1 if count else 0

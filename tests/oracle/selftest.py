@@ -102,6 +102,30 @@ def excepted(root):
     assert list(compare.compare(two, one, (), True))
     os.setxattr(two + b"/file", "user.full", b"x")
     assert list(compare.compare(one, two, (), True))
+    within_a_rootfs(root)
+
+
+def within_a_rootfs(root):
+    """In a store, two rootfs may have one inode; one has not two for one."""
+    stores = [os.fsencode(f"{root}-{which}") for which in ("apart", "shared")]
+    for store in stores:
+        for layer in (b"1", b"2"):
+            os.makedirs(store + b"/overlay/" + layer + b"/diff")
+            for name in (b"a", b"b"):
+                path = store + b"/overlay/" + layer + b"/diff/" + name
+                open(path, "wb").close()
+                os.utime(path, ns=(0, 5))
+    one, shared = (store + b"/overlay/" for store in stores)
+    os.unlink(shared + b"2/diff/a")
+    os.link(shared + b"1/diff/a", shared + b"2/diff/a")
+    for folder, _, _ in [*os.walk(stores[0]), *os.walk(stores[1])]:
+        os.utime(folder, ns=(0, 5))
+    assert list(compare.compare(*stores))
+    assert not list(compare.compare(*stores, store=True))
+    os.unlink(shared + b"2/diff/b")
+    os.link(shared + b"2/diff/a", shared + b"2/diff/b")
+    os.utime(shared + b"2/diff", ns=(0, 5))
+    assert list(compare.compare(*stores, store=True))
 
 
 if __name__ == "__main__":
