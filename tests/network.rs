@@ -366,7 +366,10 @@ fn secrets_are_nowhere() {
     let begun = Instant::now();
     let skopeo = loop {
         match children_of(running.id()).first() {
-            Some((pid, line)) if line.contains("--authfile") => break (*pid, line.clone()),
+            // Between fork and exec the line is that of its parent.
+            Some((pid, line)) if is_skopeo(line) && line.contains("--authfile") => {
+                break (*pid, line.clone());
+            }
             _ => assert!(begun.elapsed() < Duration::from_secs(30), "no skopeo"),
         }
         sleep(Duration::from_millis(5));
@@ -390,6 +393,11 @@ fn secrets_are_nowhere() {
         assert!(begun.elapsed() < Duration::from_secs(60), "skopeo lives");
         sleep(Duration::from_millis(20));
     }
+}
+
+fn is_skopeo(line: &str) -> bool {
+    let program = line.split('\0').next();
+    program.is_some_and(|program| program.ends_with("skopeo"))
 }
 
 /// The process IDs and command lines of a process' children.
