@@ -209,7 +209,7 @@ fn set(criterion: &mut Criterion) {
         bencher.iter(|| {
             sink::stage(&repo, &tree, SetFormat::NEWEST)
                 .unwrap()
-                .discard()
+                .discard();
         });
     });
     for deployment in ["a", "b", "c"] {

@@ -18,6 +18,9 @@ use crate::{
     source::{FetchStep, Spool},
 };
 
+/// Layers without names yet, and the handle that protects them.
+type Begun = (Repo, Came);
+
 /// The blobs that are still to come.
 type Coming = Mutex<HashSet<BlobDigest>>;
 
@@ -40,7 +43,7 @@ impl Syncer<'_> {
     pub(super) fn fetch_importing(
         &self,
         plans: &[Plan],
-    ) -> Result<(Option<Spool>, Option<(Repo, Came)>), SyncError> {
+    ) -> Result<(Option<Spool>, Option<Begun>), SyncError> {
         let mut last = None;
         let mut failed = Ok(());
         let spool = self.fetch_telling(plans, &mut |spool, plan, layer, coming| {

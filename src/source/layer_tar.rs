@@ -28,7 +28,7 @@ pub(super) struct LayerTar {
 
 enum Piece {
     Literal { bytes: Vec<u8>, at: usize },
-    File(Content),
+    File(Box<Content>),
 }
 
 struct Content {
@@ -115,13 +115,13 @@ impl Read for LayerTar {
                     bytes: Vec::new(),
                     at: 0,
                 },
-                Some(TarSplitItem::File { name, size, crc64 }) => Piece::File(Content {
+                Some(TarSplitItem::File { name, size, crc64 }) => Piece::File(Box::new(Content {
                     file: self.open(&name, size)?,
                     name,
                     left: size,
                     crc: Crc64::new(),
                     expected: crc64,
-                }),
+                })),
             };
         }
     }

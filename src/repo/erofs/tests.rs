@@ -36,7 +36,7 @@ fn inode(kind: u8) -> Arc<Inode> {
         },
         ..Metadata::default()
     };
-    if kind % 3 == 0 {
+    if kind.is_multiple_of(3) {
         let value = vec![kind; 20].into_boxed_slice();
         metadata.xattrs.insert(b"user.x"[..].into(), value);
     }
@@ -83,14 +83,17 @@ fn store_tree(all: impl IntoIterator<Item = Directory>) -> Directory {
     within(b"overlay", overlay)
 }
 
+/// A path, and what is there: nothing more of a directory.
+type Listed = (Vec<u8>, Option<(Inode, usize)>);
+
 /// Each name's inode, and the number of its hard links' first name in its
 /// rootfs.
-fn listing(tree: &Directory) -> Vec<(Vec<u8>, Option<(Inode, usize)>)> {
+fn listing(tree: &Directory) -> Vec<Listed> {
     fn list(
         directory: &Directory,
         path: &mut Vec<u8>,
         groups: &mut Vec<*const Inode>,
-        names: &mut Vec<(Vec<u8>, Option<(Inode, usize)>)>,
+        names: &mut Vec<Listed>,
     ) {
         for (name, node) in &directory.entries {
             let length = path.len();
