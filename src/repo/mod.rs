@@ -41,7 +41,7 @@ use composefs::{
 
 pub use self::{
     collect::{Collected, Collector},
-    erofs::{IsRootfs, read_back, render},
+    erofs::{IsRootfs, format_of, read_back, render},
     error::RepoError,
     object::{Ensured, ObjectWriter},
     reach::{Reach, Streams, is_ours},

@@ -5,8 +5,8 @@ use std::{collections::HashMap, io::Read};
 use super::hash;
 use crate::{
     document::parse_config,
-    name::{ImageName, LayerId, ManifestDigest, ObjectId, SetFormat},
-    repo::{RepoView, SetImageRecord, SetRecord, read_back, render},
+    name::{ImageName, LayerId, ManifestDigest, ObjectId},
+    repo::{RepoView, SetImageRecord, SetRecord, format_of, read_back},
     squash::tree::{Directory, FileContent, InodeContent, Node},
     store_tree::{
         ImageRecord, big_data_file_name, is_rootfs, parse_images_json, parse_layers_json,
@@ -17,7 +17,7 @@ use crate::{
 /// accepted, and under which name one was bound that is kept without it. With
 /// such a one nothing is recovered, nor where the set image is damaged too.
 ///
-/// The format is that which gives these bytes.
+/// What comes of it is believed only if rendering it gives this set image.
 pub(super) fn recover(view: &RepoView, set_image: &ObjectId) -> Option<SetRecord> {
     let mut bytes = Vec::new();
     let mut file = view.open_object(set_image).ok()?;
@@ -26,11 +26,8 @@ pub(super) fn recover(view: &RepoView, set_image: &ObjectId) -> Option<SetRecord
     if found != *set_image {
         return None;
     }
-    let tree = read_back(view.algorithm(), bytes.clone(), is_rootfs).ok()?;
-    let format = SetFormat::ALL.into_iter().find(|format| {
-        let again = render(view.algorithm(), &tree, *format, is_rootfs);
-        again.is_ok_and(|again| *again == *bytes)
-    })?;
+    let format = format_of(&bytes, is_rootfs).ok()?;
+    let tree = read_back(view.algorithm(), bytes, is_rootfs).ok()?;
     let layers = parse_layers_json(inline(&tree, "overlay-layers/layers.json")?).ok()?;
     let sizes = layers.into_iter().map(|layer| (layer.id, layer.diff_size));
     let sizes: HashMap<String, Option<i64>> = sizes.collect();

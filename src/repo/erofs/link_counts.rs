@@ -18,6 +18,9 @@ use super::{IsRootfs, Upstream};
 /// The bytes of a slot: an inode's number is that of the slot it begins in.
 const SLOT: u64 = 32;
 
+/// Bytes of the longest path that Linux takes.
+const PATH_MAX: usize = 4096;
+
 /// How many names an inode has that is no directory, by its number.
 type Counts = HashMap<u64, u32>;
 
@@ -76,6 +79,11 @@ impl LinkCounts {
             *self.total.entry(inode).or_default() += links;
         }
         Ok(())
+    }
+
+    /// Whether several rootfs have an inode.
+    pub(super) fn is_any_shared(&self) -> bool {
+        self.total != self.within
     }
 
     /// Lets the image that composefs has written say what each rootfs has.
@@ -144,9 +152,12 @@ fn for_each_name(
     }
 }
 
+/// A path with one name more. Where no path ends that anybody could open it
+/// grows no further: a hostile image may be as deep as it is long.
 fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
-    if path.is_empty() {
-        return name.to_vec();
+    match path.len() {
+        0 => name.to_vec(),
+        1..=PATH_MAX => [path, b"/", name].concat(),
+        _ => path.to_vec(),
     }
-    [path, b"/", name].concat()
 }

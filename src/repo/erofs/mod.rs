@@ -82,6 +82,19 @@ fn device(rdev: u64) -> Device {
     }
 }
 
+/// The format of a set image. Where no two rootfs have anything alike, all
+/// formats have the same bytes: then it is the oldest.
+///
+/// # Errors
+/// What is wrong with the image, as far as was looked.
+pub fn format_of(image: &[u8], is_rootfs: IsRootfs) -> Result<SetFormat, Upstream> {
+    let counts = LinkCounts::of(image, is_rootfs)?;
+    Ok(match counts.is_any_shared() {
+        false => SetFormat::V1,
+        true => SetFormat::V2,
+    })
+}
+
 /// Reads a set image of any format back: the inverse of [`render`].
 ///
 /// # Errors

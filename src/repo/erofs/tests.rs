@@ -227,6 +227,9 @@ proptest! {
         prop_assert_eq!(&listing(&read(one.clone()).unwrap()), &expected);
         prop_assert_eq!(&listing(&read(two.clone()).unwrap()), &expected);
         prop_assert!(two.len() <= one.len());
+        let format = |image: &[u8]| format_of(image, is_rootfs).unwrap();
+        prop_assert_eq!(format(&one), SetFormat::V1);
+        prop_assert_eq!(format(&two) == SetFormat::V2, one != two);
         // Whatever the trees share in memory: here each has all its own.
         let again = read(one.clone()).unwrap();
         prop_assert_eq!(&image(&again, SetFormat::V2), &two);
