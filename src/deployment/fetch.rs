@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -22,7 +22,17 @@ use crate::{
 type Begun = (Repo, Came);
 
 /// The blobs that are still to come.
-type Coming = Mutex<HashSet<BlobDigest>>;
+struct Coming(Mutex<HashSet<BlobDigest>>);
+
+impl Coming {
+    fn is_over(&self) -> bool {
+        self.blobs().is_empty()
+    }
+
+    fn blobs(&self) -> MutexGuard<'_, HashSet<BlobDigest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Syncer<'_> {
     /// Brings the missing blobs into the spool; no lock is held.
@@ -47,24 +57,18 @@ impl Syncer<'_> {
         let mut last = None;
         let mut failed = Ok(());
         let spool = self.fetch_telling(plans, &mut |spool, plan, layer, coming| {
-            let more = || {
-                !coming
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .is_empty()
-            };
             // Without anything to wait for, all that is left is imported at once.
-            if failed.is_err() || !more() {
+            if failed.is_err() || coming.is_over() {
                 return;
             }
             failed = (|| {
                 let repo = Repo::open(&self.repo, self.lock_limit)?;
                 let came = self.import_layer(&repo, plan, layer, spool)?;
-                if more() {
+                if coming.is_over() {
+                    last = Some((repo, came));
+                } else {
                     let staged: Vec<_> = came.into_iter().map(|(_, stream)| stream).collect();
                     repo.register(&staged)?;
-                } else {
-                    last = Some((repo, came));
                 }
                 Ok(())
             })();
@@ -91,15 +95,14 @@ impl Syncer<'_> {
         let Some((first, _)) = fetches.first() else {
             return Ok(None);
         };
-        let coming = Mutex::new(blobs);
+        let coming = Coming(Mutex::new(blobs));
         let retry = self.retry;
         let spool = self.trying(&first.image().name, || Spool::open(&self.spool_dir))?;
         let fetch = |(plan, layers): &(&Plan, Vec<usize>), tell: &dyn Fn(Heard)| {
             let again = |failed: Failed<'_>, pause| tell(Heard::again(failed, pause));
             let mut progress = |step| {
                 if let Some(digest) = came(&step) {
-                    let mut coming = coming.lock().unwrap_or_else(PoisonError::into_inner);
-                    coming.remove(&digest);
+                    coming.blobs().remove(&digest);
                 }
                 tell(Heard::Step(step));
             };

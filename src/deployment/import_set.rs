@@ -39,20 +39,16 @@ impl Syncer<'_> {
         repo: &Repo,
         plans: &[Plan],
         spool: Option<&Spool>,
-        came: Came,
+        mut came: Came,
     ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
-        let (mut stored, mut staged) = (HashMap::new(), Vec::new());
-        for (layer, stream) in came {
-            stored.insert(layer.diff_id, layer);
-            staged.push(stream);
-        }
         // Looked up again under the lock: a gc may have been here since.
+        let mut stored = HashMap::new();
         let mut missing: Vec<Missing<'_>> = Vec::new();
-        let mut seen = HashSet::new();
+        let mut seen: HashSet<DiffId> = came.iter().map(|(layer, _)| layer.diff_id).collect();
         for plan in plans {
             for (index, descriptor) in plan.image().layers.iter().enumerate() {
                 let diff_id = &descriptor.diff_id;
-                if !seen.insert(*diff_id) || stored.contains_key(diff_id) {
+                if !seen.insert(*diff_id) {
                     continue;
                 }
                 match repo.view().layer(diff_id)? {
@@ -61,7 +57,9 @@ impl Syncer<'_> {
                 }
             }
         }
-        let (came, imported) = self.import_missing(repo, &missing, spool)?;
+        let (more, imported) = self.import_missing(repo, &missing, spool)?;
+        came.extend(more);
+        let mut staged = Vec::new();
         for (layer, stream) in came {
             stored.insert(layer.diff_id, layer);
             staged.push(stream);
