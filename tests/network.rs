@@ -20,6 +20,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use boundstore::{repo::RepoView, sys::DirLock};
 use common::{
     Scratch,
     boundstore::Boundstore,
@@ -257,6 +258,43 @@ fn what_stays_is_an_error_that_says_what_to_do() {
             "{name}"
         );
     }
+}
+
+/// A layer is imported while the next one stalls, and whoever wants the
+/// repository for itself does not wait for the network.
+#[test]
+fn a_layer_is_imported_while_the_next_one_is_waited_for() {
+    let Some(bench) = Bench::new() else { return };
+    let top = bench.blob(1);
+    bench.fail(&[(&top, ALWAYS, Fault::Silence)]);
+    let config = bench.scratch.join("root/etc/boundstore/config.toml");
+    fs::write(config, "[sync]\nidle-timeout = \"120s\"\n").unwrap();
+    let host = bench.host("waiting");
+    let mut command = host.command(&bench.args(&host, 0));
+    let mut sync = command.stderr(Stdio::null()).spawn().unwrap();
+    // The layers are not compressed: their blobs are their tars.
+    let base = bench.blob(0).parse().unwrap();
+    let view = RepoView::open(host.repo()).unwrap();
+    let begun = Instant::now();
+    while view.layer(&base).unwrap().is_none() {
+        assert!(sync.try_wait().unwrap().is_none(), "it ended");
+        assert!(begun.elapsed() < Duration::from_secs(60), "no layer came");
+        sleep(Duration::from_millis(20));
+    }
+    let lock = DirLock::exclusive(host.repo(), Duration::from_secs(30)).unwrap();
+    assert!(lock.is_some(), "the repository is locked while it waits");
+    assert!(sync.try_wait().unwrap().is_none(), "it ended");
+    drop(lock);
+    sync.kill().unwrap();
+    sync.wait().unwrap();
+    // A garbage collection leaves it to the next sync, which fetches the rest.
+    host.ok("gc");
+    assert!(view.layer(&base).unwrap().is_some());
+    bench.fail(&[]);
+    let ended = bench.sync(&host, 0, "");
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(bench.proxy.count(&bench.blob(0)).requests, 0);
+    host.ok("verify --deep");
 }
 
 #[test]
