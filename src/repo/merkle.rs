@@ -56,11 +56,11 @@ impl MerkleTree {
         let (fill, rest) = bytes.split_at(missing);
         pending.extend_from_slice(fill);
         if pending.len() == AT_ONCE {
-            hash_all(pending, BLOCK, &mut digests);
+            sha512_of_each(pending, BLOCK, &mut digests);
             pending.clear();
         }
         let (whole, rest) = rest.split_at(rest.len() / AT_ONCE * AT_ONCE);
-        hash_all(whole, BLOCK, &mut digests);
+        sha512_of_each(whole, BLOCK, &mut digests);
         pending.extend_from_slice(rest);
         *hashed += digests.len();
         if !digests.is_empty() {
@@ -77,7 +77,7 @@ impl MerkleTree {
             let Level { pending, hashed } = &mut self.levels[level];
             pending.resize(pending.len().next_multiple_of(BLOCK), 0);
             let mut digests = Vec::new();
-            hash_all(pending, BLOCK, &mut digests);
+            sha512_of_each(pending, BLOCK, &mut digests);
             if *hashed == 0
                 && let [root] = digests[..]
             {
@@ -89,30 +89,46 @@ impl MerkleTree {
     }
 }
 
-/// The digests of files that are at hand: the blocks of small ones are hashed
-/// side by side.
+/// The digests of files that are at hand: the blocks of those whose tree has no
+/// more than one block of digests are hashed side by side.
 pub(super) fn digests_of(files: &[&[u8]]) -> Vec<ObjectId> {
-    let small = |file: &[u8]| (1..=BLOCK).contains(&file.len());
+    const MOST: usize = BLOCK / size_of::<Digest>() * BLOCK;
+    let is_small = |file: &[u8]| (1..=MOST).contains(&file.len());
     let mut blocks = Vec::new();
-    for file in files.iter().filter(|file| small(file)) {
+    for file in files.iter().filter(|file| is_small(file)) {
         blocks.extend_from_slice(file);
         blocks.resize(blocks.len().next_multiple_of(BLOCK), 0);
     }
-    let mut of_small = Vec::new();
-    hash_all(&blocks, BLOCK, &mut of_small);
-    let mut of_small = of_small.into_iter();
-    let root = |file: &&[u8]| match small(file).then(|| of_small.next()).flatten() {
-        Some(root) => (file.len() as u64, root),
-        None => {
+    let (mut leaves, mut above, mut roots) = (Vec::new(), Vec::new(), Vec::new());
+    sha512_of_each(&blocks, BLOCK, &mut leaves);
+    let mut leaves_left = leaves.as_slice();
+    for file in files {
+        if !is_small(file) {
             let mut tree = MerkleTree::default();
             tree.update(file);
-            tree.root()
+            roots.push(Some(tree.root().1));
+            continue;
         }
-    };
-    let roots = files.iter().map(root);
-    let descriptors: Vec<_> = roots.map(|(size, root)| descriptor(size, &root)).collect();
+        let (own, rest) = leaves_left.split_at(file.len().div_ceil(BLOCK));
+        leaves_left = rest;
+        if let [root] = own {
+            roots.push(Some(*root));
+            continue;
+        }
+        above.extend_from_slice(own.as_flattened());
+        above.resize(above.len().next_multiple_of(BLOCK), 0);
+        roots.push(None);
+    }
+    let mut of_above = Vec::new();
+    sha512_of_each(&above, BLOCK, &mut of_above);
+    let mut of_above = of_above.into_iter();
+    let mut descriptors = Vec::new();
+    for (file, root) in files.iter().zip(roots) {
+        let root = root.or_else(|| of_above.next()).unwrap_or([0; 64]);
+        descriptors.extend_from_slice(&descriptor(file.len() as u64, &root));
+    }
     let mut digests = Vec::new();
-    hash_all(descriptors.as_flattened(), DESCRIPTOR, &mut digests);
+    sha512_of_each(&descriptors, DESCRIPTOR, &mut digests);
     digests.into_iter().map(ObjectId::Sha512).collect()
 }
 
@@ -127,24 +143,6 @@ fn descriptor(size: u64, root: &Digest) -> [u8; DESCRIPTOR] {
     descriptor[16..80].copy_from_slice(root);
     descriptor
 }
-
-/// Hashes messages of `length` bytes each.
-fn hash_all(messages: &[u8], length: usize, digests: &mut Vec<Digest>) {
-    for group in messages.chunks(length * LANES) {
-        let mut each = group.chunks(length);
-        if group.len() < length * ENOUGH {
-            digests.extend(each.map(|one| Digest::from(Sha512::digest(one))));
-            continue;
-        }
-        let first = &group[..length];
-        let lanes = std::array::from_fn(|_| each.next().unwrap_or(first));
-        let found = sha512_of_each(&lanes);
-        digests.extend(&found[..group.len() / length]);
-    }
-}
-
-/// How many messages are worth filling the lanes for.
-const ENOUGH: usize = 2;
 
 #[cfg(test)]
 mod tests {
