@@ -352,7 +352,8 @@ pub enum Chunk {
 /// The chunks of a layer stream, in order, read by a thread of their own.
 #[derive(Debug)]
 pub struct LayerChunks {
-    receiver: mpsc::Receiver<Result<Chunk, RepoError>>,
+    receiver: mpsc::Receiver<Result<Vec<Chunk>, RepoError>>,
+    at_hand: std::vec::IntoIter<Chunk>,
     expanded: std::collections::HashMap<u64, ObjectId>,
 }
 
@@ -360,7 +361,15 @@ impl Iterator for LayerChunks {
     type Item = Result<Chunk, RepoError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.receiver.recv().ok()
+        loop {
+            if let Some(chunk) = self.at_hand.next() {
+                return Some(Ok(chunk));
+            }
+            match self.receiver.recv().ok()? {
+                Ok(chunks) => self.at_hand = chunks.into_iter(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
@@ -574,21 +583,36 @@ fn chunks<H: Convert>(file: File, name: String) -> Result<LayerChunks, RepoError
         .iter_named_refs()
         .filter_map(|(name, id)| Some((name.strip_prefix(EXPANDED)?.parse().ok()?, id.object_id())))
         .collect();
-    let (sender, receiver) = mpsc::sync_channel(16);
+    let (sender, receiver) = mpsc::sync_channel(4);
     std::thread::spawn(move || {
+        // One by one they would cost more than what is done with them.
+        const AT_ONCE_BYTES: usize = 64 << 10;
+        const AT_ONCE: usize = 256;
+        let (mut chunks, mut bytes) = (Vec::new(), 0);
         let read = reader.for_each_chunk(|chunk| {
-            let chunk = match chunk {
-                SplitStreamData::Inline(bytes) => Chunk::Literal(bytes),
+            chunks.push(match chunk {
+                SplitStreamData::Inline(literal) => {
+                    bytes += literal.len();
+                    Chunk::Literal(literal)
+                }
                 SplitStreamData::External(id) => Chunk::Object(id.object_id()),
-            };
+            });
+            if bytes < AT_ONCE_BYTES && chunks.len() < AT_ONCE {
+                return Ok(());
+            }
+            bytes = 0;
             // The reader has gone: so can we.
-            sender
-                .send(Ok(chunk))
-                .map_err(|_| anyhow::anyhow!("nobody reads"))
+            let sent = sender.send(Ok(std::mem::take(&mut chunks)));
+            sent.map_err(|_| anyhow::anyhow!("nobody reads"))
         });
+        let _nobody_reads = sender.send(Ok(chunks));
         if let Err(error) = read {
             let _nobody_reads = sender.send(Err(bad(&name, error.into())));
         }
     });
-    Ok(LayerChunks { receiver, expanded })
+    Ok(LayerChunks {
+        receiver,
+        at_hand: Vec::new().into_iter(),
+        expanded,
+    })
 }
