@@ -254,11 +254,10 @@ impl Repo {
         }
         streams.sort();
         streams.dedup();
-        let streamed = streams.iter().map(|(_, id)| id);
-        for id in objects.iter().chain(streamed) {
-            if !self.view().has_object(id, None)? {
-                return Err(RepoError::MissingObject(*id));
-            }
+        let mut all = objects.to_vec();
+        all.extend(streams.iter().map(|(_, id)| *id));
+        if let Some(missing) = self.view().missing_object(&all)? {
+            return Err(RepoError::MissingObject(missing));
         }
         let name = SetRecord::stream_name(&set.set_image);
         let content = to_json(set, &name)?;

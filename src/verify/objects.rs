@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -12,7 +12,7 @@ use super::hash;
 use crate::{
     error::with_causes,
     name::ObjectId,
-    repo::{RepoError, RepoView},
+    repo::{RepoError, RepoView, on_all_cores},
 };
 
 /// Checks each object, on as many threads as the machine has cores; the bad
@@ -41,34 +41,6 @@ pub(super) fn check(
     });
     let bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
     (bad, bytes.into_inner())
-}
-
-/// Whether each object is there, whatever is in it.
-pub(super) fn are_there(view: &RepoView, objects: &[ObjectId]) -> bool {
-    on_all_cores(objects, |id| view.has_object(id, None).unwrap_or(false))
-}
-
-/// Does the work for each object, on as many threads as the machine has cores,
-/// until one says no. Whether none did.
-fn on_all_cores(objects: &[ObjectId], work: impl Fn(&ObjectId) -> bool + Sync) -> bool {
-    let next = AtomicUsize::new(0);
-    let all = AtomicBool::new(true);
-    let thread = || {
-        while all.load(Ordering::Relaxed)
-            && let Some(id) = objects.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            if !work(id) {
-                all.store(false, Ordering::Relaxed);
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(thread);
-        }
-    });
-    all.into_inner()
 }
 
 /// Opens, since a missing object is found by nothing else, and hashes if asked.

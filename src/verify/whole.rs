@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::objects;
 use crate::repo::{RepoError, RepoView, SetRecord};
 
 /// Whether all that a set consists of is there: its pin and the streams that this
@@ -34,5 +33,5 @@ pub fn is_whole(view: &RepoView, set: &SetRecord) -> Result<bool, RepoError> {
         return Ok(false);
     }
     let needed: Vec<_> = pin.all().copied().collect();
-    Ok(objects::are_there(view, &needed))
+    Ok(view.missing_object(&needed)?.is_none())
 }
