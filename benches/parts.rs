@@ -181,7 +181,7 @@ fn set(criterion: &mut Criterion) {
     let tops: Vec<StoredLayer> = tops.collect();
     let mut chain = RootfsChain::default();
     let squash = |chain: &mut RootfsChain, layer: &StoredLayer| {
-        let entries = layer_entries(repo.view(), &layer.diff_id).unwrap();
+        let entries = layer_entries(repo.view(), &layer.diff_id, &layer.stream).unwrap();
         chain.push(entries).unwrap()
     };
     let below = squash(&mut chain, &base);

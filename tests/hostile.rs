@@ -663,7 +663,8 @@ fn names_that_climb_out_stay_inside() {
     attack.syncs(&[layer]);
     assert!(!victim.path("victim").exists());
     let view = boundstore::repo::RepoView::open(&attack.host.path("repo")).unwrap();
-    let entries = boundstore::import::layer_entries(&view, &diff_id).unwrap();
+    let stream = view.layer_stream(&diff_id).unwrap().unwrap();
+    let entries = boundstore::import::layer_entries(&view, &diff_id, &stream).unwrap();
     let tree = boundstore::squash::RootfsChain::default()
         .push(entries)
         .unwrap();

@@ -39,12 +39,13 @@ impl Syncer<'_> {
         let plans = self.plan(None, wanted)?;
         let spool = self.fetch(&plans)?;
         let repo = self.new_repo(&work.join("repository"), Algorithm::Sha512)?;
+        let (layers, _) = self.import(&repo, &plans, spool.as_ref(), Vec::new())?;
         let LaidOut {
             tree,
             records,
             dropped,
             ..
-        } = self.lay_out(&repo, &plans, spool.as_ref(), Vec::new())?;
+        } = self.lay_out(&repo, &plans, layers)?;
         if self.lock.is_some() {
             let staged = sink::stage(&repo, &tree, self.format())?;
             self.check_lock(repo.view(), staged.set_image())?;

@@ -24,23 +24,27 @@ const MOST_LAYERS: usize = 4;
 /// A layer that the repository lacks: of which image, and its place there.
 type Missing<'p> = (&'p Plan, usize);
 
+/// The layers of each image, and the streams that have no names yet.
+pub(super) type Imported = (Vec<Vec<StoredLayer>>, Vec<StagedStream>);
+
 /// Layers that came whole, without names yet.
 pub(super) type Came = Vec<(StoredLayer, StagedStream)>;
 
 impl Syncer<'_> {
     /// Brings the layers of all images into the repository, but for those that
-    /// `came` just now, and the records of the images; gives the layers of each.
+    /// `came` just now, and the records of the images; gives the layers of each,
+    /// and what is to be registered.
     ///
     /// # Errors
     /// What the first layer to fail says. Those that came whole by then are
-    /// kept, and not imported again.
+    /// registered, and not imported again.
     pub(super) fn import(
         &self,
         repo: &Repo,
         plans: &[Plan],
         spool: Option<&Spool>,
         mut came: Came,
-    ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
+    ) -> Result<Imported, SyncError> {
         // Looked up again under the lock: a gc may have been here since.
         let mut stored = HashMap::new();
         let mut missing: Vec<Missing<'_>> = Vec::new();
@@ -64,9 +68,15 @@ impl Syncer<'_> {
             stored.insert(layer.diff_id, layer);
             staged.push(stream);
         }
-        let registered = self.register(repo, plans, staged, &stored);
-        // What befell that one layer counts more than what befalls the others.
-        imported.and(registered)
+        let imported_set = stage_images(repo, plans, staged, &stored);
+        // What befell one layer counts more than what befalls the others.
+        if let Err(error) = imported {
+            if let Ok((_, staged)) = imported_set {
+                let _it_failed_before = repo.register(&staged);
+            }
+            return Err(error);
+        }
+        imported_set
     }
 
     /// Brings one layer into the repository, where it lacks it.
@@ -138,39 +148,36 @@ impl Syncer<'_> {
         let came = came.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((came, imported.map(drop)))
     }
+}
 
-    /// Lets layers be found, and the images that have all of theirs, after one
-    /// barrier.
-    fn register(
-        &self,
-        repo: &Repo,
-        plans: &[Plan],
-        mut staged: Vec<StagedStream>,
-        stored: &HashMap<DiffId, StoredLayer>,
-    ) -> Result<Vec<Vec<StoredLayer>>, SyncError> {
-        let mut all = Vec::new();
-        for image in plans.iter().map(Plan::image) {
-            let layers = image
-                .layers
-                .iter()
-                .filter_map(|layer| stored.get(&layer.diff_id));
-            let layers: Vec<StoredLayer> = layers.cloned().collect();
-            if layers.len() < image.layers.len() {
-                continue;
-            }
-            let stream = ImageStream {
-                manifest_digest: image.manifest_digest,
-                manifest: image.manifest.clone(),
-                config_digest: image.config_digest,
-                config: image.config.clone(),
-                layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
-            };
-            if repo.view().image(&image.manifest_digest)? != Some(stream.clone()) {
-                staged.push(repo.stage_image(&stream, &layers)?);
-            }
-            all.push(layers);
+/// Writes the records of the images that have all of their layers.
+fn stage_images(
+    repo: &Repo,
+    plans: &[Plan],
+    mut staged: Vec<StagedStream>,
+    stored: &HashMap<DiffId, StoredLayer>,
+) -> Result<Imported, SyncError> {
+    let mut all = Vec::new();
+    for image in plans.iter().map(Plan::image) {
+        let layers = image
+            .layers
+            .iter()
+            .filter_map(|layer| stored.get(&layer.diff_id));
+        let layers: Vec<StoredLayer> = layers.cloned().collect();
+        if layers.len() < image.layers.len() {
+            continue;
         }
-        repo.register(&staged)?;
-        Ok(all)
+        let stream = ImageStream {
+            manifest_digest: image.manifest_digest,
+            manifest: image.manifest.clone(),
+            config_digest: image.config_digest,
+            config: image.config.clone(),
+            layers: image.layers.iter().map(|layer| layer.diff_id).collect(),
+        };
+        if repo.view().image(&image.manifest_digest)? != Some(stream.clone()) {
+            staged.push(repo.stage_image(&stream, &layers)?);
+        }
+        all.push(layers);
     }
+    Ok((all, staged))
 }

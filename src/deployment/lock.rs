@@ -22,9 +22,8 @@ impl Syncer<'_> {
         let spool = self.fetch(&plans)?;
         let set_image = |algorithm: Algorithm| -> Result<ObjectId, SyncError> {
             let repo = self.new_repo(&work.join(algorithm.as_str()), algorithm)?;
-            let tree = self
-                .lay_out(&repo, &plans, spool.as_ref(), Vec::new())?
-                .tree;
+            let (layers, _) = self.import(&repo, &plans, spool.as_ref(), Vec::new())?;
+            let tree = self.lay_out(&repo, &plans, layers)?.tree;
             let staged = sink::stage(&repo, &tree, SetFormat::NEWEST)?;
             let set_image = staged.set_image();
             staged.discard();

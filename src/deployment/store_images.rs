@@ -36,7 +36,7 @@ impl Chains {
                 trees.push(Arc::clone(tree));
                 continue;
             }
-            let entries = layer_entries(view, &layer.diff_id)?;
+            let entries = layer_entries(view, &layer.diff_id, &layer.stream)?;
             let before = chain.dropped();
             let tree = chain.push(entries).map_err(|source| SyncError::Squash {
                 name: name.clone(),

@@ -13,7 +13,6 @@ use super::{
     ForecastImage, SinceBoot,
     at_once::at_once,
     dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
-    import_set::Came,
     retry::{Failed, Retry},
     store_images::{Chains, pinned_index, set_image_record, store_image},
 };
@@ -23,11 +22,11 @@ use crate::{
     error::PathError,
     import::{ImportError, ImportLimits},
     name::{Algorithm, ImageName, ObjectId, SetFormat},
-    repo::{DeploymentId, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord},
-    sink::{self, SinkError},
-    source::{
-        FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Spool, Wanted,
+    repo::{
+        DeploymentId, NewRepo, Repo, RepoError, RepoView, SetImageRecord, SetRecord, StoredLayer,
     },
+    sink::{self, SinkError},
+    source::{FetchStep, Found, LayerDescriptor, ResolvedImage, SourceError, Sources, Wanted},
     squash::{Dropped, SquashError},
     store_tree::{LayOutError, ValidStoreTree, ValidationError, lay_out_keeping},
     verify::is_whole,
@@ -325,14 +324,19 @@ impl Syncer<'_> {
             Some(begun) => begun,
             None => (Repo::open(&self.repo, self.lock_limit)?, Vec::new()),
         };
-        let LaidOut {
-            tree,
-            records,
-            kept,
-            dropped,
-        } = self.lay_out(&repo, &plans, spool.as_ref(), came)?;
-        let staged = sink::stage(&repo, &tree, self.format())?;
-        drop(tree);
+        let (layers, staged) = self.import(&repo, &plans, spool.as_ref(), came)?;
+        // What the disk has yet to write is waited for meanwhile.
+        let rendered = repo.registering(&staged, || {
+            let LaidOut {
+                tree,
+                records,
+                kept,
+                dropped,
+            } = self.lay_out(&repo, &plans, layers)?;
+            let staged = sink::stage(&repo, &tree, self.format())?;
+            Ok::<_, SyncError>((staged, records, kept, dropped))
+        });
+        let (staged, records, kept, dropped) = rendered??;
         self.check_lock(view, staged.set_image())?;
         synced.dropped = dropped;
         let publish = || staged.publish(deployment, records, kept);
@@ -344,19 +348,17 @@ impl Syncer<'_> {
         Ok(synced)
     }
 
-    /// Imports what is missing beside the layers that came, and lays the set out.
+    /// Lays the set out that has these layers, which need not have names yet.
     pub(super) fn lay_out(
         &self,
         repo: &Repo,
         plans: &[Plan],
-        spool: Option<&Spool>,
-        came: Came,
+        layers: Vec<Vec<StoredLayer>>,
     ) -> Result<LaidOut, SyncError> {
         let mut store_images = Vec::new();
         let mut records = Vec::new();
         let mut chains = Chains::default();
-        let imported = self.import(repo, plans, spool, came)?;
-        for (plan, layers) in plans.iter().zip(imported) {
+        for (plan, layers) in plans.iter().zip(layers) {
             (self.observer)(SyncEvent::Squashing(&plan.image().name));
             let trees = chains.trees(repo.view(), &plan.image().name, &layers)?;
             records.push(set_image_record(plan.image(), &layers));

@@ -127,7 +127,7 @@ enum Search {
 
 fn search(view: &RepoView, layer: &StoredLayer) -> Result<Search, SyncError> {
     let mut found = Search::Below;
-    for entry in layer_entries(view, &layer.diff_id)? {
+    for entry in layer_entries(view, &layer.diff_id, &layer.stream)? {
         // What is wrong with it, squashing tells in better words.
         let Ok(entry) = entry else {
             return Ok(Search::Hidden);

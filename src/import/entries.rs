@@ -21,15 +21,16 @@ pub struct LayerEntries<'r> {
     number: u64,
 }
 
-/// Reads a stored layer.
+/// Reads a stored layer from its stream.
 ///
 /// # Errors
-/// [`RepoError::MissingStream`], [`RepoError::BadStream`].
+/// As those of [`RepoView::layer_chunks`].
 pub fn layer_entries<'r>(
     view: &'r RepoView,
     diff_id: &DiffId,
+    stream: &ObjectId,
 ) -> Result<LayerEntries<'r>, RepoError> {
-    let chunks = view.layer_chunks(diff_id)?;
+    let chunks = view.layer_chunks(diff_id, stream)?;
     Ok(LayerEntries {
         diff_id: *diff_id,
         reader: TarReader::new(),

@@ -7,7 +7,7 @@
 //! `tar-split-v1` is the gzipped tar-split of format 1; `expanded-<n>` is the
 //! expanded content of the n-th entry, where that is sparse.
 
-use std::{fs::File, path::Path, sync::mpsc};
+use std::{fs::File, panic::resume_unwind, path::Path, sync::mpsc, thread};
 
 use composefs::{
     fsverity::{FsVerityHashValue, Sha256HashValue, Sha512HashValue},
@@ -220,6 +220,25 @@ impl Repo {
             Some(folder) => Ok(sys::fsync_dir(self.fd(), &folder).below(self.path())?),
             None => Ok(()),
         }
+    }
+
+    /// The same, while `meanwhile` works with what the streams stand for, which it
+    /// finds by their objects.
+    ///
+    /// # Errors
+    /// As those of [`Repo::register`]: what came of `meanwhile` is lost then.
+    pub fn registering<R>(
+        &self,
+        staged: &[StagedStream],
+        meanwhile: impl FnOnce() -> R,
+    ) -> Result<R, RepoError> {
+        thread::scope(|scope| {
+            let registering = scope.spawn(|| self.register(staged));
+            let done = meanwhile();
+            let registered = registering.join();
+            registered.unwrap_or_else(|panic| resume_unwind(panic))?;
+            Ok(done)
+        })
     }
 
     pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
@@ -479,15 +498,17 @@ impl RepoView {
         }
     }
 
-    /// Reads a layer's tar, split.
+    /// Reads a layer's tar, split, from its stream, which need not have a name yet.
     ///
     /// # Errors
-    /// [`RepoError::MissingStream`], [`RepoError::BadStream`].
-    pub fn layer_chunks(&self, diff_id: &DiffId) -> Result<LayerChunks, RepoError> {
+    /// [`RepoError::BadStream`], and what opening an object says.
+    pub fn layer_chunks(
+        &self,
+        diff_id: &DiffId,
+        stream: &ObjectId,
+    ) -> Result<LayerChunks, RepoError> {
         let name = layer_name(diff_id);
-        let (_, file) = self
-            .open_stream(&name)?
-            .ok_or_else(|| RepoError::MissingStream(name.clone()))?;
+        let file = self.open_object(stream)?;
         match self.algorithm() {
             Algorithm::Sha256 => chunks::<Sha256HashValue>(file, name),
             Algorithm::Sha512 => chunks::<Sha512HashValue>(file, name),
@@ -584,7 +605,7 @@ fn chunks<H: Convert>(file: File, name: String) -> Result<LayerChunks, RepoError
         .filter_map(|(name, id)| Some((name.strip_prefix(EXPANDED)?.parse().ok()?, id.object_id())))
         .collect();
     let (sender, receiver) = mpsc::sync_channel(4);
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         // One by one they would cost more than what is done with them.
         const AT_ONCE_BYTES: usize = 64 << 10;
         const AT_ONCE: usize = 256;

@@ -56,7 +56,9 @@ impl Usages {
             if files.is_empty() {
                 continue;
             }
-            let entries = layer_entries(view, layer).into_iter().flatten();
+            let stream = view.layer_stream(layer).ok().flatten();
+            let entries = stream.and_then(|stream| layer_entries(view, layer, &stream).ok());
+            let entries = entries.into_iter().flatten();
             for entry in entries.map_while(Result::ok) {
                 if let EntryKind::Regular(FileContent::Object { id, .. }) = entry.kind
                     && let Some(paths) = files.get_mut(&id)
