@@ -43,13 +43,21 @@ impl<'r> ObjectPool<'r> {
         let (jobs, queue) = sync_channel::<Job>(threads);
         let queue = Mutex::new(queue);
         thread::scope(|scope| {
+            let (much, told) = sync_channel(1);
+            scope.spawn(|| told.into_iter().for_each(|()| repo.write_back()));
             for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some(job) = next(&queue) {
+                let (much, queue) = (much.clone(), &queue);
+                scope.spawn(move || {
+                    while let Some(job) = next(queue) {
                         job(repo);
+                        if repo.is_much_unwritten() {
+                            // It is being told already.
+                            let _ = much.try_send(());
+                        }
                     }
                 });
             }
+            drop(much);
             // It goes with its end of the queue, and so do the threads.
             let held = HELD / threads;
             work(&Self { repo, jobs, held })

@@ -31,7 +31,10 @@ use std::{
     collections::BTreeSet,
     os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -68,6 +71,8 @@ pub struct Repo {
     inner: Inner,
     view: RepoView,
     distrusted: Mutex<BTreeSet<ObjectId>>,
+    /// Bytes of objects since the last write-back.
+    unwritten: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -124,6 +129,7 @@ impl Repo {
             inner,
             view,
             distrusted: Mutex::default(),
+            unwritten: AtomicU64::new(0),
         })
     }
 
@@ -203,6 +209,20 @@ impl Repo {
     /// Whatever `syncfs(2)` says.
     pub fn sync(&self) -> Result<(), RepoError> {
         Ok(sys::sync_filesystem(self.fd(), self.path())?)
+    }
+
+    /// Whether it is time to write back.
+    pub fn is_much_unwritten(&self) -> bool {
+        /// More at a time is waited for at the end, less makes the disk seek.
+        const MUCH: u64 = 64 << 20;
+        self.unwritten.load(Ordering::Relaxed) >= MUCH
+    }
+
+    /// Writes back what was written so far: [`Repo::sync`] then has less to wait
+    /// for, and says whatever went wrong.
+    pub fn write_back(&self) {
+        self.unwritten.store(0, Ordering::Relaxed);
+        sys::write_back(self.fd());
     }
 
     /// Takes room for the names of so many streams until it is dropped: so what

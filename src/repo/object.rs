@@ -197,6 +197,7 @@ impl Repo {
             }
         };
         self.link_object(file, &id, &path)?;
+        self.unwritten.fetch_add(size, Ordering::Relaxed);
         self.distrusted().remove(&id);
         Ok(Ensured::Created(id))
     }
