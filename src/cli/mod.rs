@@ -187,6 +187,7 @@ enum Verb {
 
 /// Runs the command line and gives its exit status.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    sys::share_one_arena();
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => {

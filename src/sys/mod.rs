@@ -1,6 +1,7 @@
 //! System calls, and instructions that not every processor has: the only folder
 //! that names rustix and the only one with `unsafe`.
 
+mod allocator;
 mod attributes;
 pub mod failpoint;
 mod fault;
@@ -17,6 +18,7 @@ mod regular;
 mod sha512_lanes;
 mod work_dir;
 
+pub use allocator::share_one_arena;
 pub use attributes::{
     Attributes, Special, create_dir_in, create_special, link_in, open_deep, open_parent,
     remove_default_acl, set_attributes,
