@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
+
 /// The fs-verity hash algorithm of a repository, 4 KiB blocks, no salt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
@@ -60,13 +62,15 @@ impl ObjectId {
 
     /// All hex digits.
     pub fn hex(&self) -> String {
-        hex::encode(self.as_bytes())
+        // Thousands of paths are made of these.
+        HEXLOWER.encode(self.as_bytes())
     }
 
     /// The path below `objects/`: two hex digits, a slash, the rest.
     pub fn object_path(&self) -> String {
-        let hex = self.hex();
-        format!("{}/{}", &hex[..2], &hex[2..])
+        let mut path = self.hex();
+        path.insert(2, '/');
+        path
     }
 }
 

@@ -1,4 +1,4 @@
-//! Many objects at once.
+//! Many things at once.
 
 use std::{
     sync::{
@@ -9,25 +9,25 @@ use std::{
 };
 
 use super::{RepoError, RepoView};
-use crate::name::ObjectId;
+use crate::{error::Below, name::ObjectId, sys};
 
-/// Does the work for each object, on as many threads as the machine has cores,
-/// until one says no. Whether none did.
-pub(crate) fn on_all_cores(objects: &[ObjectId], work: impl Fn(&ObjectId) -> bool + Sync) -> bool {
+/// Does the work for each, on as many threads as the machine has cores, until one
+/// says no. Whether none did.
+pub(crate) fn on_all_cores<T: Sync>(each: &[T], work: impl Fn(&T) -> bool + Sync) -> bool {
     let next = AtomicUsize::new(0);
     let all = AtomicBool::new(true);
     let thread = || {
         while all.load(Ordering::Relaxed)
-            && let Some(id) = objects.get(next.fetch_add(1, Ordering::Relaxed))
+            && let Some(one) = each.get(next.fetch_add(1, Ordering::Relaxed))
         {
-            if !work(id) {
+            if !work(one) {
                 all.store(false, Ordering::Relaxed);
             }
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
-        for _ in 1..threads.min(objects.len()) {
+        for _ in 1..threads.min(each.len()) {
             scope.spawn(thread);
         }
         thread();
@@ -41,18 +41,18 @@ impl RepoView {
     /// # Errors
     /// The repository cannot be read.
     pub fn missing_object(&self, objects: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
+        let (folder, path) = (self.objects_dir()?, self.path().join("objects"));
         let first = OnceLock::new();
-        on_all_cores(objects, |id| match self.has_object(id, None) {
-            Ok(true) => true,
-            Ok(false) => {
-                let _another_was_first = first.set(Ok(*id));
-                false
-            }
-            Err(error) => {
-                let _another_was_first = first.set(Err(error));
-                false
-            }
+        on_all_cores(objects, |id| {
+            let size = sys::file_size_at(&folder, id.object_path());
+            let missing = match size.below(&path) {
+                Ok(Some(_)) => return true,
+                Ok(None) => Ok(*id),
+                Err(error) => Err(error),
+            };
+            let _another_was_first = first.set(missing);
+            false
         });
-        first.into_inner().transpose()
+        Ok(first.into_inner().transpose()?)
     }
 }
