@@ -1,8 +1,11 @@
 //! fs-verity digests over SHA-512, of several blocks at once (Linux,
 //! `filesystems/fsverity.rst`, "Merkle tree" and "File digest computation").
 
+use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock};
+
 use sha2::{Digest as _, Sha512};
 
+use super::all_cores::on_all_cores;
 use crate::{
     name::ObjectId,
     sys::{LANES, sha512_of_each},
@@ -132,6 +135,36 @@ pub(super) fn digests_of(files: &[&[u8]]) -> Vec<ObjectId> {
     digests.into_iter().map(ObjectId::Sha512).collect()
 }
 
+/// The digest of a file of `size` bytes, more than a block, whose blocks are
+/// hashed on all cores.
+///
+/// # Errors
+/// Whatever reading says; it is shorter.
+pub(super) fn digest_of_file(file: &File, size: u64) -> io::Result<ObjectId> {
+    const PIECE: u64 = 64 << 10;
+    let leaves = |from: u64| {
+        let length = usize::try_from(PIECE.min(size - from)).unwrap_or(0);
+        let mut bytes = vec![0; length.next_multiple_of(BLOCK)];
+        file.read_exact_at(&mut bytes[..length], from)?;
+        let mut digests = Vec::new();
+        sha512_of_each(&bytes, BLOCK, &mut digests);
+        Ok::<_, io::Error>(digests)
+    };
+    let pieces = (0..size.div_ceil(PIECE)).map(|piece| (piece * PIECE, OnceLock::new()));
+    let pieces: Vec<_> = pieces.collect();
+    on_all_cores(&pieces, |(from, place)| place.set(leaves(*from)).is_ok());
+    let mut tree = MerkleTree {
+        size,
+        levels: vec![Level::default()],
+    };
+    for (_, digests) in pieces {
+        let digests = digests.into_inner().unwrap_or_else(|| Ok(Vec::new()))?;
+        tree.levels[0].hashed += digests.len();
+        tree.add(1, digests.as_flattened());
+    }
+    Ok(tree.finish())
+}
+
 /// Bytes of what stands for the whole file.
 const DESCRIPTOR: usize = 256;
 
@@ -187,6 +220,21 @@ mod tests {
         let each: Vec<_> = all.iter().map(|bytes| expected(bytes)).collect();
         assert_eq!(digests_of(&all), each);
         assert_eq!(digests_of(&[]), []);
+    }
+
+    #[test]
+    fn a_files_pieces_are_put_together() {
+        let file = tempfile::tempfile().unwrap();
+        for size in [4097, 256 << 10, (256 << 10) + 1, (5 << 20) + 77] {
+            let bytes = content(size);
+            file.set_len(size as u64).unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+            assert_eq!(
+                digest_of_file(&file, size as u64).unwrap(),
+                expected(&bytes)
+            );
+        }
+        assert!(digest_of_file(&file, 6 << 20).is_err());
     }
 
     proptest! {

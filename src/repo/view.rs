@@ -11,6 +11,7 @@ use composefs::repository::read_repo_algorithm;
 
 use super::{
     error::RepoError,
+    merkle::digest_of_file,
     record::DeploymentId,
     verity::{Verity, VerityHasher, measure},
 };
@@ -186,6 +187,12 @@ impl RepoView {
     }
 
     pub(super) fn hash(&self, mut file: File) -> std::io::Result<ObjectId> {
+        /// What is longer is worth all cores.
+        const LONG: u64 = 1 << 20;
+        let size = file.metadata()?.len();
+        if size > LONG && self.algorithm == Algorithm::Sha512 && sys::has_lanes() {
+            return digest_of_file(&file, size);
+        }
         let mut hasher = VerityHasher::new(self.algorithm);
         let mut buffer = vec![0; 1 << 16];
         loop {
