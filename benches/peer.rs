@@ -8,14 +8,14 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::Write,
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use boundstore::{name::Algorithm, repo::fs_verity_digest};
 use composefs::{
     fsverity::{Algorithm as Alg, Sha512HashValue},
@@ -28,6 +28,7 @@ use composefs_oci::{
 use containers_image_proxy::{ImageProxy, ImageProxyConfig};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -92,7 +93,17 @@ fn blobs(layout: &Path, tag: &str) -> Result<Vec<Vec<u8>>> {
 fn unpack(blob: &[u8]) -> Result<Vec<u8>> {
     let mut tar = Vec::new();
     if blob.starts_with(&[0x1f, 0x8b]) {
-        flate2::bufread::MultiGzDecoder::new(blob).read_to_end(&mut tar)?;
+        // Not flate2, which has composefs-oci's zlib here.
+        let (mut inflate, mut piece) = (Inflate::new(true, 16 + 15), vec![0; 256 << 10]);
+        let mut status = Status::Ok;
+        while status != Status::StreamEnd {
+            let read = usize::try_from(inflate.total_in())?;
+            let inflated = inflate.decompress(&blob[read..], &mut piece, InflateFlush::NoFlush);
+            status = inflated.map_err(|error| anyhow!("inflate: {error:?}"))?;
+            ensure!(read < blob.len(), "a gzip without end");
+            let made = usize::try_from(inflate.total_out())? - tar.len();
+            tar.extend_from_slice(&piece[..made]);
+        }
     } else if blob.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         tar = zstd::decode_all(blob)?;
     }
