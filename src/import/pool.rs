@@ -43,6 +43,7 @@ impl<'r> ObjectPool<'r> {
         let (jobs, queue) = sync_channel::<Job>(threads);
         let queue = Mutex::new(queue);
         thread::scope(|scope| {
+            // The disk need not wait for the end to begin.
             let (much, told) = sync_channel(1);
             scope.spawn(|| told.into_iter().for_each(|()| repo.write_back()));
             for _ in 0..threads {
@@ -50,9 +51,8 @@ impl<'r> ObjectPool<'r> {
                 scope.spawn(move || {
                     while let Some(job) = next(queue) {
                         job(repo);
-                        if repo.is_much_unwritten() {
-                            // It is being told already.
-                            let _ = much.try_send(());
+                        if repo.is_time_to_write_back() {
+                            let _told_already = much.try_send(());
                         }
                     }
                 });

@@ -71,7 +71,7 @@ pub struct Repo {
     inner: Inner,
     view: RepoView,
     distrusted: Mutex<BTreeSet<ObjectId>>,
-    /// Bytes of objects since the last write-back.
+    /// Bytes of new objects since it was last time to write back.
     unwritten: AtomicU64,
 }
 
@@ -211,17 +211,20 @@ impl Repo {
         Ok(sys::sync_filesystem(self.fd(), self.path())?)
     }
 
-    /// Whether it is time to write back.
-    pub fn is_much_unwritten(&self) -> bool {
+    /// Whether it is time to write back: once for so many bytes of new objects.
+    pub fn is_time_to_write_back(&self) -> bool {
         /// More at a time is waited for at the end, less makes the disk seek.
         const MUCH: u64 = 64 << 20;
-        self.unwritten.load(Ordering::Relaxed) >= MUCH
+        let begun_anew = |bytes| (bytes >= MUCH).then_some(0);
+        let update = self
+            .unwritten
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, begun_anew);
+        update.is_ok()
     }
 
     /// Writes back what was written so far: [`Repo::sync`] then has less to wait
     /// for, and says whatever went wrong.
     pub fn write_back(&self) {
-        self.unwritten.store(0, Ordering::Relaxed);
         sys::write_back(self.fd());
     }
 
