@@ -124,9 +124,10 @@ def plot(results):
     counts, out = list(results), []
     colours = ("#2f6f9f", "#c0504d", "#4f8f4f", "#8064a2", "#d08a2e", "#3f9f9f", "#777777")
     for panel, (unit, title) in enumerate((("seconds", "seconds"), ("mib", "memory, MiB"),
-                                           ("bytes", "bytes written"))):
+                                           ("bytes", "bytes written, MB"))):
         left = 60 + 330 * panel
-        lines = {what: [results[count][what][unit] for count in counts]
+        by = 1e6 if unit == "bytes" else 1
+        lines = {what: [results[count][what][unit] / by for count in counts]
                  for what in results[counts[0]] if unit in results[counts[0]][what]}
         values = [value for line in lines.values() for value in line]
         low, high = math.log(min(values)), math.log(max(values) * 1.01)
