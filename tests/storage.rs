@@ -323,6 +323,46 @@ fn what_was_brought_before_the_disk_was_full_is_not_brought_again() {
     disk.ok("verify --deep");
 }
 
+/// Rendering goes on while the layers get their names, and takes room meanwhile.
+#[test]
+fn layers_are_kept_where_there_is_no_room_for_the_set_image() {
+    if !ready(&["mkfs.ext4", "fallocate", "mount"]) {
+        return;
+    }
+    let mut disk = Disk::new("-m 0");
+    let old = disk.with_old_set();
+    let mut rendered = 0;
+    for leave in (20..60).map(|step| step * (160 << 10)) {
+        // Each file is in the set image, in the trees of all layers from its own on.
+        let layers = (0..LAYERS).map(|layer| {
+            let name = |file: usize| format!("{leave}-{layer}-{file}");
+            let names: Vec<String> = (0..1500).map(name).collect();
+            let files = names.iter().map(|name| (name.as_str(), name.as_bytes()));
+            LayerBlob::gzip(&tar(&files.collect::<Vec<_>>()))
+        });
+        let tag = format!("new-{leave}");
+        disk.layout.image(&tag, &layers.collect::<Vec<_>>());
+        let args = disk.sync_args(&disk.layout.arg(NEW, &tag));
+        let before = disk.partial();
+        let filler = fill(&disk.path("disk"), leave);
+        let mut command = disk.command(&args);
+        let done = output(&mut command);
+        if done.status.success() {
+            break;
+        }
+        let said = describe(&command, &done);
+        let kept = disk.partial() - before;
+        let in_import = said.contains("have at least") || said.contains("1, layer");
+        if !in_import {
+            assert_eq!(kept, LAYERS + 1, "{said}");
+            rendered += 1;
+        }
+        disk.still_has(&old);
+        fs::remove_file(filler).unwrap();
+    }
+    assert!(rendered > 2, "{rendered}");
+}
+
 #[test]
 fn a_disk_that_can_hold_no_more_files_is_full() {
     if !ready(&["mkfs.ext4", "mount"]) {

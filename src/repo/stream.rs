@@ -188,6 +188,40 @@ impl Repo {
             return Ok(());
         }
         self.sync()?;
+        self.name_streams(staged)
+    }
+
+    /// As [`Repo::register`], while `meanwhile` works with what the streams stand
+    /// for, which it finds by their objects. What it writes leaves them room.
+    ///
+    /// # Errors
+    /// As those of [`Repo::register`]: what came of `meanwhile` is lost then.
+    pub fn registering<R>(
+        &self,
+        staged: &[StagedStream],
+        meanwhile: impl FnOnce() -> R,
+    ) -> Result<R, RepoError> {
+        let room = match self.reserve(staged.len()) {
+            Ok(room) if !staged.is_empty() => room,
+            _ => {
+                self.register(staged)?;
+                return Ok(meanwhile());
+            }
+        };
+        thread::scope(|scope| {
+            let registering = scope.spawn(|| {
+                self.sync()?;
+                drop(room);
+                self.name_streams(staged)
+            });
+            let done = meanwhile();
+            let registered = registering.join();
+            registered.unwrap_or_else(|panic| resume_unwind(panic))?;
+            Ok(done)
+        })
+    }
+
+    fn name_streams(&self, staged: &[StagedStream]) -> Result<(), RepoError> {
         sys::create_dir_all_at(self.fd(), "streams").below(self.path())?;
         for stream in staged {
             let target = format!("../objects/{}", stream.id.object_path());
@@ -220,25 +254,6 @@ impl Repo {
             Some(folder) => Ok(sys::fsync_dir(self.fd(), &folder).below(self.path())?),
             None => Ok(()),
         }
-    }
-
-    /// The same, while `meanwhile` works with what the streams stand for, which it
-    /// finds by their objects.
-    ///
-    /// # Errors
-    /// As those of [`Repo::register`]: what came of `meanwhile` is lost then.
-    pub fn registering<R>(
-        &self,
-        staged: &[StagedStream],
-        meanwhile: impl FnOnce() -> R,
-    ) -> Result<R, RepoError> {
-        thread::scope(|scope| {
-            let registering = scope.spawn(|| self.register(staged));
-            let done = meanwhile();
-            let registered = registering.join();
-            registered.unwrap_or_else(|panic| resume_unwind(panic))?;
-            Ok(done)
-        })
     }
 
     pub(super) fn set_reference(&self, name: &str, stream: &str) -> Result<(), RepoError> {
