@@ -57,7 +57,7 @@ pub use self::{
     view::RepoView,
 };
 use crate::{
-    error::{Below, Doing},
+    error::{Below, Doing, PathError},
     name::{Algorithm, ObjectId},
     sys::{self, DirLock, failpoint::failpoint},
 };
@@ -73,6 +73,8 @@ pub struct Repo {
     distrusted: Mutex<BTreeSet<ObjectId>>,
     /// Bytes of new objects since it was last time to write back.
     unwritten: AtomicU64,
+    /// What a write-back has said.
+    not_written: Mutex<Option<PathError>>,
 }
 
 #[derive(Debug)]
@@ -130,6 +132,7 @@ impl Repo {
             view,
             distrusted: Mutex::default(),
             unwritten: AtomicU64::new(0),
+            not_written: Mutex::default(),
         })
     }
 
@@ -208,7 +211,11 @@ impl Repo {
     /// # Errors
     /// Whatever `syncfs(2)` says.
     pub fn sync(&self) -> Result<(), RepoError> {
-        Ok(sys::sync_filesystem(self.fd(), self.path())?)
+        let synced = sys::sync_filesystem(self.fd(), self.path());
+        match self.not_written().take() {
+            Some(error) => Err(error.into()),
+            None => Ok(synced?),
+        }
     }
 
     /// Whether it is time to write back: once for so many bytes of new objects.
@@ -223,9 +230,16 @@ impl Repo {
     }
 
     /// Writes back what was written so far: [`Repo::sync`] then has less to wait
-    /// for, and says whatever went wrong.
+    /// for, and says what went wrong.
     pub fn write_back(&self) {
-        sys::write_back(self.fd());
+        if let Err(error) = sys::write_back(self.fd(), self.path()) {
+            self.not_written().get_or_insert(error);
+        }
+    }
+
+    fn not_written(&self) -> MutexGuard<'_, Option<PathError>> {
+        let lock = self.not_written.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes room for the names of so many streams until it is dropped: so what

@@ -240,14 +240,13 @@ pub fn sync_filesystem(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
     fs::syncfs(fd).doing("sync the filesystem of", path)
 }
 
-/// Writes back what the filesystem of the folder `fd` has in memory. What goes wrong is
-/// said by the next [`sync_filesystem`] of `fd`, since each open file is told of
-/// it once (`errseq_t`), and this opens the folder again.
-pub fn write_back(fd: impl AsFd) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    if let Ok(again) = fs::openat(fd, ".", flags, Mode::empty()) {
-        let _said_by_the_next = fs::syncfs(again);
-    }
+/// Begins early what [`sync_filesystem`] does. Its error must not be lost: a
+/// filesystem may tell of one only once.
+///
+/// # Errors
+/// Whatever `syncfs(2)` says.
+pub fn write_back(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
+    fs::syncfs(fd).doing("sync the filesystem of", path)
 }
 
 /// The size in bytes of the regular file at `path`; nothing where there is none.
