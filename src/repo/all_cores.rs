@@ -28,7 +28,8 @@ pub(crate) fn on_all_cores<T: Sync>(each: &[T], work: impl Fn(&T) -> bool + Sync
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for _ in 1..threads.min(each.len()) {
-            scope.spawn(thread);
+            // Those that there are do it, this one at least.
+            let _spawned = thread::Builder::new().spawn_scoped(scope, thread);
         }
         thread();
     });
@@ -41,7 +42,8 @@ impl RepoView {
     /// # Errors
     /// The repository cannot be read.
     pub fn missing_object(&self, objects: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
-        let (folder, path) = (self.objects_dir()?, self.path().join("objects"));
+        let folder = sys::open_file_at(self.fd(), "objects").below(self.path())?;
+        let path = self.path().join("objects");
         let first = OnceLock::new();
         on_all_cores(objects, |id| {
             let size = sys::file_size_at(&folder, id.object_path());

@@ -142,6 +142,8 @@ pub(super) fn digests_of(files: &[&[u8]]) -> Vec<ObjectId> {
 /// Whatever reading says; it is shorter.
 pub(super) fn digest_of_file(file: &File, size: u64) -> io::Result<ObjectId> {
     const PIECE: u64 = 64 << 10;
+    /// Pieces whose digests are in memory.
+    const AT_ONCE: usize = 1 << 10;
     let leaves = |from: u64| {
         let length = usize::try_from(PIECE.min(size - from)).unwrap_or(0);
         let mut bytes = vec![0; length.next_multiple_of(BLOCK)];
@@ -150,17 +152,27 @@ pub(super) fn digest_of_file(file: &File, size: u64) -> io::Result<ObjectId> {
         sha512_of_each(&bytes, BLOCK, &mut digests);
         Ok::<_, io::Error>(digests)
     };
-    let pieces = (0..size.div_ceil(PIECE)).map(|piece| (piece * PIECE, OnceLock::new()));
-    let pieces: Vec<_> = pieces.collect();
-    on_all_cores(&pieces, |(from, place)| place.set(leaves(*from)).is_ok());
     let mut tree = MerkleTree {
         size,
         levels: vec![Level::default()],
     };
-    for (_, digests) in pieces {
-        let digests = digests.into_inner().unwrap_or_else(|| Ok(Vec::new()))?;
-        tree.levels[0].hashed += digests.len();
-        tree.add(1, digests.as_flattened());
+    let pieces = size.div_ceil(PIECE);
+    for first in (0..pieces).step_by(AT_ONCE) {
+        let pieces = first..pieces.min(first + AT_ONCE as u64);
+        let pieces: Vec<_> = pieces
+            .map(|piece| (piece * PIECE, OnceLock::new()))
+            .collect();
+        on_all_cores(&pieces, |(from, place)| {
+            let digests = leaves(*from);
+            let is_read = digests.is_ok();
+            place.set(digests).is_ok() && is_read
+        });
+        for (_, digests) in pieces {
+            // What was not begun stands behind an error.
+            let digests = digests.into_inner().ok_or(io::ErrorKind::Interrupted)??;
+            tree.levels[0].hashed += digests.len();
+            tree.add(1, digests.as_flattened());
+        }
     }
     Ok(tree.finish())
 }
