@@ -12,7 +12,7 @@ use std::{
 use super::{
     ForecastImage, SinceBoot,
     at_once::at_once,
-    dangling::{PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
+    dangling::{Dangling, PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
     retry::{Failed, Retry},
     store_images::{Chains, pinned_index, set_image_record, store_image},
 };
@@ -325,8 +325,7 @@ impl Syncer<'_> {
             None => (Repo::open(&self.repo, self.lock_limit)?, Vec::new()),
         };
         let (layers, staged) = self.import(&repo, &plans, spool.as_ref(), came)?;
-        // What the disk has yet to write is waited for meanwhile.
-        let rendered = repo.registering(&staged, || {
+        let render = || {
             let LaidOut {
                 tree,
                 records,
@@ -335,8 +334,15 @@ impl Syncer<'_> {
             } = self.lay_out(&repo, &plans, layers)?;
             let staged = sink::stage(&repo, &tree, self.format())?;
             Ok::<_, SyncError>((staged, records, kept, dropped))
-        });
-        let (staged, records, kept, dropped) = rendered??;
+        };
+        let (staged, records, kept, dropped) = if self.dangling(&plans).is_empty() {
+            // What the disk has yet to write is waited for meanwhile.
+            repo.registering(&staged, render)??
+        } else {
+            // What is kept is found by the names of its layers.
+            repo.register(&staged)?;
+            render()?
+        };
         self.check_lock(view, staged.set_image())?;
         synced.dropped = dropped;
         let publish = || staged.publish(deployment, records, kept);
@@ -458,6 +464,20 @@ impl Syncer<'_> {
         Ok(plans)
     }
 
+    /// What the users in podman's own store stand on and a set of these plans
+    /// would lack.
+    fn dangling(&self, plans: &[Plan]) -> Vec<Dangling> {
+        let Some(primary) = self.keep_for else {
+            return Vec::new();
+        };
+        let mut content = StoreContent::default();
+        for image in plans.iter().map(Plan::image) {
+            let layers = image.layers.iter().map(|layer| &layer.diff_id);
+            content.add(&image.config_digest, layers);
+        }
+        dangling(primary, &content)
+    }
+
     /// What of the published sets the users in podman's own store stand on and
     /// a set of these plans would lack.
     pub(super) fn kept(
@@ -465,13 +485,9 @@ impl Syncer<'_> {
         view: &RepoView,
         plans: &[Plan],
     ) -> Result<Vec<SetImageRecord>, SyncError> {
-        let Some(primary) = self.keep_for else {
+        let dangling = self.dangling(plans);
+        if dangling.is_empty() {
             return Ok(Vec::new());
-        };
-        let mut content = StoreContent::default();
-        for image in plans.iter().map(Plan::image) {
-            let layers = image.layers.iter().map(|layer| &layer.diff_id);
-            content.add(&image.config_digest, layers);
         }
         let mut held = Vec::new();
         for id in view.deployments()? {
@@ -481,7 +497,7 @@ impl Syncer<'_> {
             }
         }
         let whole = |image: &SetImageRecord| read_kept(view, image).is_ok();
-        Ok(keep_referenced(&dangling(primary, &content), &held, whole))
+        Ok(keep_referenced(&dangling, &held, whole))
     }
 
     /// The deployment's set, where it is of these very inputs and whole.
