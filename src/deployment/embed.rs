@@ -51,6 +51,8 @@ impl Syncer<'_> {
             self.check_lock(repo.view(), staged.set_image())?;
             staged.discard();
         }
+        // What is written from could not be read back otherwise.
+        repo.sync()?;
         let result = write(repo.view(), &tree)?;
         self.release(&plans, spool);
         Ok(Embedded {
