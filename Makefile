@@ -25,11 +25,14 @@ test:
 	scripts/skopeo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- $(if $(CI),-D warnings)
+	$(CARGO) build --bin boundstore
+	cp target/debug/boundstore target/boundstore # cargo test puts another one there
 	$(CARGO) test --no-run
 	$(CARGO) test --package vm --no-run
 	@status=0; \
-	{ KERNEL=6.12 $(CARGO) test --package vm --test lifecycle > target/lifecycle.log 2>&1 || status=1; \
-	  KERNEL=6.12 $(CARGO) test --package vm --test podman > target/podman.log 2>&1 || status=1; \
+	{ export KERNEL=6.12 BOUNDSTORE=target/boundstore; \
+	  $(CARGO) test --package vm --test lifecycle > target/lifecycle.log 2>&1 || status=1; \
+	  $(CARGO) test --package vm --test podman > target/podman.log 2>&1 || status=1; \
 	  exit $$status; } & machines=$$!; \
 	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1 || status=1; \
 	$(CARGO) test --package vm --lib --test kernels > target/kernels.log 2>&1 || status=1; \
