@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 const MIB: u64 = 1 << 20;
 /// What no sync may need, however large its layers are.
-const LIMIT: u64 = 200 * MIB;
+const LIMIT: u64 = 128 * MIB;
 /// What the program, its buffers and its codecs take before the first entry.
 const BASE: u64 = 32 * MIB;
 /// For each entry of the trees that the set image holds.
