@@ -1,5 +1,5 @@
-//! Points before each durable step, where tests kill this process or let the
-//! step fail. There are none in a release build.
+//! Points before each durable step, where tests kill or stop this process or let
+//! the step fail. There are none in a release build.
 //!
 //! Each registers itself, so that a test can tell which none of them reaches.
 //! What is killed after a step is what is killed before the next one, since
@@ -59,6 +59,8 @@ pub struct Plan {
     trace: Option<PathBuf>,
     /// What happens at which point, counted from 1.
     at: Option<(u64, Happening)>,
+    /// SIGSTOP to this process at which of the points of this name, from 1.
+    stop: Option<(String, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,7 @@ enum Happening {
 
 /// A text that is no plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of trace:FILE, kill:N, half:N, errno:NUMBER:N")]
+#[error("{0:?} is none of trace:FILE, kill:N, half:N, errno:NUMBER:N, stop:NAME:N")]
 pub struct PlanError(String);
 
 impl FromStr for Plan {
@@ -85,6 +87,7 @@ impl FromStr for Plan {
         let mut plan = Self {
             trace: None,
             at: None,
+            stop: None,
         };
         match text.split_once(':').ok_or_else(error)? {
             ("trace", file) => plan.trace = Some(file.into()),
@@ -94,6 +97,10 @@ impl FromStr for Plan {
                 let (errno, at) = rest.split_once(':').ok_or_else(error)?;
                 let errno = errno.parse().map_err(|_| error())?;
                 plan.at = Some((number(at)?, Happening::Fail(errno)));
+            }
+            ("stop", rest) => {
+                let (name, at) = rest.split_once(':').ok_or_else(error)?;
+                plan.stop = Some((name.to_owned(), number(at)?));
             }
             _ => return Err(error()),
         }
@@ -105,6 +112,8 @@ struct Armed {
     trace: Option<File>,
     at: Option<(u64, Happening)>,
     reached: AtomicU64,
+    stop: Option<(String, u64)>,
+    reached_of_name: AtomicU64,
 }
 
 static ARMED: OnceLock<Armed> = OnceLock::new();
@@ -125,6 +134,8 @@ pub fn arm(plan: Plan) -> io::Result<()> {
         trace,
         at: plan.at,
         reached: AtomicU64::new(0),
+        stop: plan.stop,
+        reached_of_name: AtomicU64::new(0),
     });
     Ok(())
 }
@@ -170,6 +181,12 @@ fn happening(name: &str) -> Option<Happening> {
     if let Some(mut trace) = armed.trace.as_ref() {
         let _read_by_a_test = trace.write_all(format!("at {name}\n").as_bytes());
     }
+    if let Some((_, at)) = armed.stop.as_ref().filter(|(stop, _)| stop == name)
+        && armed.reached_of_name.fetch_add(1, Ordering::Relaxed) + 1 == *at
+    {
+        // What cannot be stopped goes on, and the test says that it did.
+        let _goes_on = kill_process(getpid(), Signal::STOP);
+    }
     let reached = armed.reached.fetch_add(1, Ordering::Relaxed) + 1;
     armed
         .at
@@ -193,7 +210,17 @@ mod tests {
         assert_eq!(at("half:1"), Ok(Some((1, Happening::Half))));
         assert_eq!(at("errno:28:2"), Ok(Some((2, Happening::Fail(28)))));
         assert_eq!(at("trace:/x"), Ok(None));
-        for none in ["", "kill", "kill:x", "errno:28", "errno:x:1", "other:1"] {
+        let stop = "stop:syncfs:2".parse::<Plan>().map(|plan| plan.stop);
+        assert_eq!(stop, Ok(Some(("syncfs".into(), 2))));
+        for none in [
+            "",
+            "kill",
+            "kill:x",
+            "errno:28",
+            "errno:x:1",
+            "stop:x",
+            "other:1",
+        ] {
             assert!(at(none).is_err(), "{none}");
         }
     }
