@@ -89,9 +89,9 @@ kernels-lifecycle:
 	  > target/kernels-lifecycle.log 2>&1; \
 	status=$$?; cat target/kernels-lifecycle.log; scripts/count target/kernels-lifecycle.log; exit $$status
 
-# The program is built without what the peer needs: cargo would give its flate2
-# the peer's zlib. Whole processes beside the peers, and the parts alone with PARTS=1. SHORT=1 runs
-# each once on small images, to see that it works.
+# Whole processes beside the peers, and the parts alone with PARTS=1. SHORT=1 runs
+# each once on small images, to see that it works. The program is built without
+# the peer, whose zlib cargo would give it.
 PROFILE ?= release
 bench:
 	scripts/setup bench

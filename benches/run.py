@@ -404,8 +404,7 @@ def goals(bench):
         if median(case, "boundstore"):
             yield f"{case}, seconds", median(case, "boundstore"), most
     for case, peers in bench.results.items():
-        # What renders twenty images has 240,000 names in memory.
-        most = 256 if case in ("twenty images", "twenty images, rendered") else 128
+        most = 256 if "rendered" in case else 128
         if "boundstore" in peers and "container" not in case and "registry" not in case:
             yield f"{case}: memory, MiB", median(case, "boundstore", "mib"), most
     facts, disk = bench.facts, "disk, host and four images: "
