@@ -1,4 +1,4 @@
-//! Several things at once, each told of on the caller's thread.
+//! Several things at once.
 
 use std::{
     sync::{
@@ -6,8 +6,13 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Sender, channel},
     },
-    thread,
+    thread::{self, available_parallelism},
 };
+
+/// How many threads the machine can run at the same time.
+pub(crate) fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
 
 /// Does `work` on all items, `most` of them at a time, each on another thread;
 /// what it sends meanwhile is heard on this one.
@@ -17,7 +22,7 @@ use std::{
 ///
 /// # Errors
 /// Of those that failed, the first in the order of the items.
-pub(super) fn at_once<T, M, R, E>(
+pub(crate) fn at_once<T, M, R, E>(
     items: &[T],
     most: usize,
     work: impl Fn(&T, &dyn Fn(M)) -> Result<R, E> + Sync,
@@ -61,6 +66,30 @@ where
         .into_iter()
         .filter_map(|place| place.into_inner().ok()?);
     done.collect()
+}
+
+/// Does the work for each, on as many threads as the machine has cores, until one
+/// says no. Whether none did. For many things, each of which is little.
+pub(crate) fn on_all_cores<T: Sync>(each: &[T], work: impl Fn(&T) -> bool + Sync) -> bool {
+    let next = AtomicUsize::new(0);
+    let all = AtomicBool::new(true);
+    let thread = || {
+        while all.load(Ordering::Relaxed)
+            && let Some(one) = each.get(next.fetch_add(1, Ordering::Relaxed))
+        {
+            if !work(one) {
+                all.store(false, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..cores().min(each.len()) {
+            // Those that there are do it, this one at least.
+            let _spawned = thread::Builder::new().spawn_scoped(scope, thread);
+        }
+        thread();
+    });
+    all.into_inner()
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@
 #[cfg(test)]
 extern crate self as boundstore;
 
+mod at_once;
 pub mod bound;
 pub mod bundle;
 pub mod cli;

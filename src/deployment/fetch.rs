@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    at_once::at_once,
     import_set::Came,
     retry::Failed,
     sync::{AT_ONCE, Heard, Plan, SyncError, SyncEvent, Syncer, source_error},
 };
 use crate::{
+    at_once::at_once,
     name::BlobDigest,
     repo::Repo,
     source::{FetchStep, Spool},

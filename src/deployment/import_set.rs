@@ -3,14 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, PoisonError},
-    thread::available_parallelism,
 };
 
-use super::{
-    at_once::at_once,
-    sync::{Plan, SyncError, SyncEvent, Syncer, source_error},
-};
+use super::sync::{Plan, SyncError, SyncEvent, Syncer, source_error};
 use crate::{
+    at_once::{at_once, cores},
     import::{ObjectPool, import_layer},
     name::DiffId,
     repo::{ImageStream, Repo, StagedStream, StoredLayer},
@@ -127,9 +124,7 @@ impl Syncer<'_> {
             came.push(layer);
             Ok(())
         };
-        let most = available_parallelism()
-            .map_or(1, usize::from)
-            .min(MOST_LAYERS);
+        let most = cores().min(MOST_LAYERS);
         let imported = ObjectPool::with(repo, |pool| {
             let work = |(plan, index): &Missing<'_>, begun: &dyn Fn(())| {
                 begun(());

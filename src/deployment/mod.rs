@@ -1,6 +1,5 @@
 //! The life of a deployment's set: sync, expose, status, remove, gc.
 
-mod at_once;
 mod boot;
 mod bundle;
 mod dangling;

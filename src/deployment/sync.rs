@@ -11,12 +11,12 @@ use std::{
 
 use super::{
     ForecastImage, SinceBoot,
-    at_once::at_once,
     dangling::{Dangling, PrimaryStore, StoreContent, dangling, keep_referenced, read_kept},
     retry::{Failed, Retry},
     store_images::{Chains, pinned_index, set_image_record, store_image},
 };
 use crate::{
+    at_once::at_once,
     bound::Lock,
     bundle::BundleError,
     error::PathError,

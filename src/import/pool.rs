@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use crate::repo::Repo;
+use crate::{at_once::cores, repo::Repo};
 
 type Job = Box<dyn FnOnce(&Repo) + Send>;
 
@@ -38,8 +38,7 @@ const HELD: usize = 16 << 20;
 impl<'r> ObjectPool<'r> {
     /// Does `work`, which can hand jobs to the pool; all are done when it returns.
     pub fn with<R>(repo: &'r Repo, work: impl FnOnce(&Self) -> R) -> R {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(MOST_THREADS);
+        let threads = cores().min(MOST_THREADS);
         let (jobs, queue) = sync_channel::<Job>(threads);
         let queue = Mutex::new(queue);
         thread::scope(|scope| {

@@ -1,12 +1,12 @@
 //! fs-verity digests over SHA-512, of several blocks at once (Linux,
 //! `filesystems/fsverity.rst`, "Merkle tree" and "File digest computation").
 
-use std::{fs::File, io, os::unix::fs::FileExt, sync::OnceLock};
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use sha2::{Digest as _, Sha512};
 
-use super::all_cores::on_all_cores;
 use crate::{
+    at_once::{at_once, cores},
     name::ObjectId,
     sys::{LANES, sha512_of_each},
 };
@@ -144,7 +144,8 @@ pub(super) fn digest_of_file(file: &File, size: u64) -> io::Result<ObjectId> {
     const PIECE: u64 = 64 << 10;
     /// Pieces whose digests are in memory.
     const AT_ONCE: usize = 1 << 10;
-    let leaves = |from: u64| {
+    let leaves = |piece: &u64, _: &dyn Fn(())| {
+        let from = piece * PIECE;
         let length = usize::try_from(PIECE.min(size - from)).unwrap_or(0);
         let mut bytes = vec![0; length.next_multiple_of(BLOCK)];
         file.read_exact_at(&mut bytes[..length], from)?;
@@ -156,20 +157,9 @@ pub(super) fn digest_of_file(file: &File, size: u64) -> io::Result<ObjectId> {
         size,
         levels: vec![Level::default()],
     };
-    let pieces = size.div_ceil(PIECE);
-    for first in (0..pieces).step_by(AT_ONCE) {
-        let pieces = first..pieces.min(first + AT_ONCE as u64);
-        let pieces: Vec<_> = pieces
-            .map(|piece| (piece * PIECE, OnceLock::new()))
-            .collect();
-        on_all_cores(&pieces, |(from, place)| {
-            let digests = leaves(*from);
-            let is_read = digests.is_ok();
-            place.set(digests).is_ok() && is_read
-        });
-        for (_, digests) in pieces {
-            // What was not begun stands behind an error.
-            let digests = digests.into_inner().ok_or(io::ErrorKind::Interrupted)??;
+    let pieces: Vec<u64> = (0..size.div_ceil(PIECE)).collect();
+    for pieces in pieces.chunks(AT_ONCE) {
+        for digests in at_once(pieces, cores(), leaves, |_, ()| {})? {
             tree.levels[0].hashed += digests.len();
             tree.add(1, digests.as_flattened());
         }

@@ -14,7 +14,6 @@
 //! behind somebody's gc; [`Repo`] holds the shared lock and writes. A third,
 //! [`Collector`], holds the exclusive lock, for a gc of ours.
 
-mod all_cores;
 mod collect;
 mod erofs;
 mod error;
@@ -43,7 +42,6 @@ use composefs::{
     repository::{Repository, RepositoryConfig},
 };
 
-pub(crate) use self::all_cores::on_all_cores;
 pub use self::{
     collect::{Collected, Collector},
     erofs::{IsRootfs, format_of, read_back, render},

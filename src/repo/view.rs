@@ -5,6 +5,7 @@ use std::{
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use composefs::repository::read_repo_algorithm;
@@ -16,6 +17,7 @@ use super::{
     verity::{Verity, VerityHasher, measure},
 };
 use crate::{
+    at_once::on_all_cores,
     error::{Below, Doing, PathError},
     name::{Algorithm, ObjectId},
     sys,
@@ -168,6 +170,24 @@ impl RepoView {
         let path = format!("objects/{}", id.object_path());
         let found = sys::file_size_at(&self.dir, &path).below(&self.path)?;
         Ok(found.is_some_and(|found| size.is_none_or(|size| size == found)))
+    }
+
+    /// Which of these objects is not there, whatever is in the others.
+    ///
+    /// # Errors
+    /// As those of [`RepoView::has_object`].
+    pub fn missing_object(&self, objects: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
+        let first = OnceLock::new();
+        on_all_cores(objects, |id| {
+            let missing = match self.has_object(id, None) {
+                Ok(true) => return true,
+                Ok(false) => Ok(*id),
+                Err(error) => Err(error),
+            };
+            let _another_was_first = first.set(missing);
+            false
+        });
+        first.into_inner().transpose()
     }
 
     /// Hashes an object's bytes and compares them with its name.

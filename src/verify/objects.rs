@@ -10,9 +10,10 @@ use std::{
 
 use super::hash;
 use crate::{
+    at_once::on_all_cores,
     error::with_causes,
     name::ObjectId,
-    repo::{RepoError, RepoView, on_all_cores},
+    repo::{RepoError, RepoView},
 };
 
 /// Checks each object, on as many threads as the machine has cores; the bad
