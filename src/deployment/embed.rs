@@ -51,7 +51,7 @@ impl Syncer<'_> {
             self.check_lock(repo.view(), staged.set_image())?;
             staged.discard();
         }
-        // What is written from could not be read back otherwise.
+        // What did not reach the disk could be read back as something else.
         repo.sync()?;
         let result = write(repo.view(), &tree)?;
         self.release(&plans, spool);

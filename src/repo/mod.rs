@@ -228,9 +228,9 @@ impl Repo {
     }
 
     /// Writes back what was written so far: [`Repo::sync`] then has less to wait
-    /// for, and says what went wrong.
+    /// for, and says what went wrong. A filesystem may tell of that only once.
     pub fn write_back(&self) {
-        if let Err(error) = sys::write_back(self.fd(), self.path()) {
+        if let Err(error) = sys::sync_filesystem(self.fd(), self.path()) {
             self.not_written().get_or_insert(error);
         }
     }

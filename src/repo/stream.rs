@@ -201,12 +201,12 @@ impl Repo {
         staged: &[StagedStream],
         meanwhile: impl FnOnce() -> R,
     ) -> Result<R, RepoError> {
-        let room = match self.reserve(staged.len()) {
-            Ok(room) if !staged.is_empty() => room,
-            _ => {
-                self.register(staged)?;
-                return Ok(meanwhile());
-            }
+        if staged.is_empty() {
+            return Ok(meanwhile());
+        }
+        let Ok(room) = self.reserve(staged.len()) else {
+            self.register(staged)?;
+            return Ok(meanwhile());
         };
         thread::scope(|scope| {
             let registering = scope.spawn(|| {

@@ -240,15 +240,6 @@ pub fn sync_filesystem(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
     fs::syncfs(fd).doing("sync the filesystem of", path)
 }
 
-/// Begins early what [`sync_filesystem`] does. Its error must not be lost: a
-/// filesystem may tell of one only once.
-///
-/// # Errors
-/// Whatever `syncfs(2)` says.
-pub fn write_back(fd: impl AsFd, path: &Path) -> Result<(), PathError> {
-    fs::syncfs(fd).doing("sync the filesystem of", path)
-}
-
 /// The size in bytes of the regular file at `path`; nothing where there is none.
 ///
 /// # Errors

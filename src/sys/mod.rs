@@ -29,7 +29,7 @@ pub use file::{
     exchange_at, file_size_at, free_bytes, fsync_dir, is_root, is_temporary, link_tmpfile,
     names_in, open_dir, open_file_at, open_tmpfile, parent_of, read_link_at, remove_at, rename_at,
     rename_new_at, reopen_read_only, reserve, symlink_at, symlinks_below, sync_filesystem,
-    trusted_owner, write_back, write_file_at,
+    trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
 pub use memory_file::MemoryFile;
