@@ -9,7 +9,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{ImportError, read_ahead::ReadAhead};
 use crate::{
-    name::{BlobDigest, DiffId, Hasher},
+    name::{DiffId, Hasher},
     source::{LayerData, LayerDescriptor, LayerForm},
 };
 
@@ -18,28 +18,30 @@ use crate::{
 #[error("longer than {0} bytes")]
 pub(super) struct TooLong(pub u64);
 
-/// The blob as it comes, hashed, shared with what decompresses it on another
-/// thread.
+/// The blob as it comes, shared with what decompresses it on another thread.
 #[derive(Clone)]
 struct Blob(Arc<Mutex<RawBlob>>);
 
 struct RawBlob {
     inner: io::Take<Box<dyn Read + Send>>,
-    hasher: Hasher,
+    /// None where nobody asks for its digest.
+    hasher: Option<Hasher>,
 }
 
 impl Read for Blob {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let length = raw.inner.read(buffer)?;
-        raw.hasher.update(&buffer[..length]);
+        if let Some(hasher) = &mut raw.hasher {
+            hasher.update(&buffer[..length]);
+        }
         Ok(length)
     }
 }
 
 impl Blob {
-    /// The digest of what has been read of it.
-    fn hasher(&self) -> Hasher {
+    /// The digest of what has been read of it, where it is asked for.
+    fn hasher(&self) -> Option<Hasher> {
         let raw = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         raw.hasher.clone()
     }
@@ -50,13 +52,12 @@ impl Blob {
 /// of it may be believed.
 pub(super) struct VerifiedLayer {
     reader: ReadAhead,
-    /// None where the blob is the tar: it is hashed already.
+    /// None where the blob is the tar, and hashed.
     hasher: Option<Hasher>,
     length: u64,
     limit: u64,
     blob: Blob,
     descriptor: LayerDescriptor,
-    form: LayerForm,
 }
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -73,13 +74,17 @@ impl VerifiedLayer {
         max_bytes: u64,
     ) -> Result<Self, ImportError> {
         // One byte more than promised is enough to know that it is too long.
-        let most = match data.form {
-            LayerForm::Blob => descriptor.blob_size.saturating_add(1),
-            LayerForm::Tar => u64::MAX,
+        let (most, hasher) = match data.form {
+            LayerForm::Blob => (
+                descriptor.blob_size.saturating_add(1),
+                Some(Hasher::default()),
+            ),
+            LayerForm::HashedBlob | LayerForm::Tar => (u64::MAX, None),
         };
+        let is_hashed = hasher.is_some();
         let blob = Blob(Arc::new(Mutex::new(RawBlob {
             inner: Read::take(data.reader, most),
-            hasher: Hasher::default(),
+            hasher,
         })));
         let mut raw = BufReader::with_capacity(1 << 17, blob.clone());
         let read = |source| ImportError::Read {
@@ -98,12 +103,11 @@ impl VerifiedLayer {
         };
         Ok(Self {
             reader: reader.map_err(read)?,
-            hasher: is_packed.then(Hasher::default),
+            hasher: (is_packed || !is_hashed).then(Hasher::default),
             length: 0,
             limit: max_bytes,
             blob,
             descriptor: descriptor.clone(),
-            form: data.form,
         })
     }
 
@@ -122,13 +126,14 @@ impl VerifiedLayer {
             source,
         };
         self.reader.stop();
-        if self.form == LayerForm::Blob {
+        if self.blob.hasher().is_some() {
             // Where it cannot be unpacked, what is left of it still tells
             // whether it is the blob that it should be.
             io::copy(&mut self.blob, &mut io::sink()).map_err(read)?;
-            let blob = self.blob.hasher();
-            let (size, found) = (blob.length(), blob.finish::<_>());
-            let found: BlobDigest = found;
+        }
+        let blob = self.blob.hasher();
+        if let Some(blob) = &blob {
+            let (size, found) = (blob.length(), blob.clone().finish());
             if found != descriptor.blob_digest || size != descriptor.blob_size {
                 return Err(ImportError::WrongBlob {
                     expected: descriptor.blob_digest,
@@ -139,8 +144,8 @@ impl VerifiedLayer {
             }
         }
         unpacked.map_err(read)?;
-        let tar = self.hasher.unwrap_or_else(|| self.blob.hasher());
-        let found: DiffId = tar.finish();
+        let tar = self.hasher.or(blob);
+        let found: DiffId = tar.unwrap_or_default().finish();
         if found != descriptor.diff_id {
             return Err(ImportError::WrongDiffId {
                 expected: descriptor.diff_id,

@@ -323,6 +323,8 @@ pub struct LayerData {
 pub enum LayerForm {
     /// The blob: its digest and size are the descriptor's, or the layer is bad.
     Blob,
+    /// The blob, which has been hashed: the DiffID is yet to be checked.
+    HashedBlob,
     /// The tar, uncompressed or not, where the source no longer has the blob
     /// (`docker-archive:`, `containers-storage:`): only the DiffID can be checked.
     Tar,

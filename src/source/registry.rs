@@ -217,10 +217,12 @@ impl Registry {
             index,
             image: image.name.to_string(),
         })?;
-        Ok(LayerData {
-            reader: Box::new(file),
-            form: LayerForm::Blob,
-        })
+        let form = match spool.has_hashed(&layer.blob_digest) {
+            true => LayerForm::HashedBlob,
+            false => LayerForm::Blob,
+        };
+        let reader = Box::new(file);
+        Ok(LayerData { reader, form })
     }
 
     /// Resolves `wanted` here if it is what the location names: a registry is

@@ -1,10 +1,12 @@
 //! Blobs on their way from a registry: files named by their digest.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{ErrorKind, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,6 +35,8 @@ use crate::{
 pub struct Spool {
     folder: DirLock,
     path: PathBuf,
+    /// What has been hashed since it was opened.
+    hashed: Mutex<HashSet<BlobDigest>>,
 }
 
 /// Makes the folder of a spool, mode 0700, if it is not there.
@@ -65,8 +69,11 @@ impl Spool {
         let folder = DirLock::exclusive(dir, LOCK_LIMIT)?.ok_or_else(|| SourceError::Locked {
             path: dir.to_owned(),
         })?;
-        let path = dir.to_owned();
-        Ok(Self { folder, path })
+        Ok(Self {
+            folder,
+            path: dir.to_owned(),
+            hashed: Mutex::default(),
+        })
     }
 
     /// The spool at `dir`, where anything was left in it and nobody uses it.
@@ -102,11 +109,22 @@ impl Spool {
         }
     }
 
+    /// Whether the blob was hashed, as it came or as it was found, since the spool
+    /// was opened: nobody else writes here meanwhile.
+    pub fn has_hashed(&self, digest: &BlobDigest) -> bool {
+        self.hashed().contains(digest)
+    }
+
+    fn hashed(&self) -> MutexGuard<'_, HashSet<BlobDigest>> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Deletes the blob, whole or in part; it need not be there.
     ///
     /// # Errors
     /// The system's.
     pub fn remove(&self, digest: &BlobDigest) -> Result<(), PathError> {
+        self.hashed().remove(digest);
         self.remove_file(&whole(digest))?;
         self.remove_file(&part(digest))
     }
@@ -129,8 +147,10 @@ impl Spool {
             }
         }
         let is_right = hasher.length() == size && hasher.finish() == *digest;
-        if !is_right {
-            self.remove_file(&whole(digest))?;
+        if is_right {
+            self.hashed().insert(*digest);
+        } else {
+            self.remove(digest)?;
         }
         Ok(is_right)
     }
@@ -200,7 +220,9 @@ impl Part<'_> {
         }
         failpoint!("rename part").doing("rename", &self.path)?;
         let (from, to) = (part(&self.digest), whole(&self.digest));
-        Ok(sys::rename_at(&self.spool.folder, &from, &to).below(&self.spool.path)?)
+        sys::rename_at(&self.spool.folder, &from, &to).below(&self.spool.path)?;
+        self.spool.hashed().insert(self.digest);
+        Ok(())
     }
 
     fn mismatch(&self, found: String, origin: &str) -> SourceError {

@@ -120,7 +120,7 @@ pub fn read_layers(found: &Found, spool: &Spool) -> Vec<DiffId> {
         let mut data = found.open_layer(index, Some(spool)).unwrap();
         let mut bytes = Vec::new();
         data.reader.read_to_end(&mut bytes).unwrap();
-        if data.form == LayerForm::Blob {
+        if data.form != LayerForm::Tar {
             assert_eq!(BlobDigest::of(&bytes), layer.blob_digest);
             assert_eq!(bytes.len() as u64, layer.blob_size);
             if layer.compression == Compression::Gzip {

@@ -43,6 +43,34 @@ fn a_blob_is_whole_or_not_there() {
     assert!(spool.open_blob(&digest).unwrap().is_none());
 }
 
+/// What another process has left is not taken for hashed.
+#[test]
+fn it_knows_what_it_has_hashed() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Spool::open(dir.path()).unwrap();
+    let spool = open();
+    let digest = BlobDigest::of(b"content");
+    let mut part = spool.begin(&digest, 7).unwrap();
+    part.write(b"content", "here").unwrap();
+    assert!(!spool.has_hashed(&digest));
+    part.finish("here").unwrap();
+    assert!(spool.has_hashed(&digest));
+
+    drop(spool);
+    let spool = open();
+    assert!(spool.holds(&digest, 7) && !spool.has_hashed(&digest));
+    assert!(spool.recheck(&digest, 7).unwrap() && spool.has_hashed(&digest));
+    let whole = dir.path().join(format!("sha256-{}", digest.hex()));
+    fs::write(&whole, "CONTENT").unwrap();
+    assert!(!spool.recheck(&digest, 7).unwrap() && !spool.has_hashed(&digest));
+
+    let mut part = spool.begin(&digest, 7).unwrap();
+    part.write(b"content", "here").unwrap();
+    part.finish("here").unwrap();
+    spool.remove(&digest).unwrap();
+    assert!(!spool.has_hashed(&digest));
+}
+
 #[test]
 fn wrong_blobs_do_not_get_in() {
     let dir = tempfile::tempdir().unwrap();
