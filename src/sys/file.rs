@@ -92,13 +92,14 @@ pub fn link_tmpfile(
     path: impl AsRef<Path>,
 ) -> Result<(), PathError> {
     failpoint!("link").doing("link", &path)?;
-    fs::linkat(
-        fs::CWD,
-        proc_path(&file),
-        dir,
-        path.as_ref(),
-        AtFlags::SYMLINK_FOLLOW,
-    )
+    let link = |from: BorrowedFd<'_>, name: &str, flags| {
+        fs::linkat(from, name, &dir, path.as_ref(), flags)
+    };
+    // Root need not go through /proc; to others it says ENOENT (open(2), O_TMPFILE).
+    match link(file.as_fd(), "", AtFlags::EMPTY_PATH) {
+        Err(rustix::io::Errno::NOENT) => link(fs::CWD, &proc_path(&file), AtFlags::SYMLINK_FOLLOW),
+        linked => linked,
+    }
     .doing("link", &path)
 }
 
