@@ -28,6 +28,7 @@ test:
 	$(CARGO) build --bin boundstore
 	cp target/debug/boundstore target/boundstore # cargo test puts another one there
 	$(CARGO) test --no-run
+	$(CARGO) test --package peer --no-run
 	$(CARGO) test --package vm --no-run
 	@status=0; \
 	{ export KERNEL=6.12 BOUNDSTORE=target/boundstore; \
@@ -35,6 +36,7 @@ test:
 	  $(CARGO) test --package vm --test podman > target/podman.log 2>&1 || status=1; \
 	  exit $$status; } & machines=$$!; \
 	$(CARGO) test --no-fail-fast -- --test-threads=2 > target/test.log 2>&1 || status=1; \
+	$(CARGO) test --package peer >> target/test.log 2>&1 || status=1; \
 	$(CARGO) test --package vm --lib --test kernels > target/kernels.log 2>&1 || status=1; \
 	$(MAKE) bench SHORT=1 PROFILE=dev > target/bench.log 2>&1 || { cat target/bench.log; status=1; }; \
 	wait $$machines || status=1; \
@@ -90,13 +92,12 @@ kernels-lifecycle:
 	status=$$?; cat target/kernels-lifecycle.log; scripts/count target/kernels-lifecycle.log; exit $$status
 
 # Whole processes beside the peers, and the parts alone with PARTS=1. SHORT=1 runs
-# each once on small images, to see that it works. The program is built without
-# the peer, whose zlib cargo would give it.
+# each once on small images, to see that it works.
 PROFILE ?= release
 bench:
 	scripts/setup bench
 	$(CARGO) build --profile $(PROFILE) --bins
-	$(CARGO) build --profile $(PROFILE) --example peer
+	$(CARGO) build --profile $(PROFILE) --package peer
 	benches/run.py --programs target/$(PROFILE:dev=debug) $(if $(SHORT),--short) $(ARGS)
 	$(if $(PARTS),$(CARGO) bench --bench parts)
 

@@ -61,7 +61,7 @@ def remove(path):
 
 class Bench:
     def __init__(self, programs, work, images, rounds, short):
-        self.program, self.peer = programs / "boundstore", programs / "examples/peer"
+        self.program, self.peer = programs / "boundstore", programs / "peer"
         self.work, self.images, self.rounds = work, images, rounds
         self.short, self.results, self.facts, self.number = short, {}, {}, 0
         policy = work / "policy.json"

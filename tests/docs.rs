@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 /// All functions and named checks below the folders that have tests.
 fn known() -> BTreeSet<String> {
     let mut known = BTreeSet::new();
-    let mut folders: Vec<_> = ["src", "tests", "kernel-tests", "vm"]
+    let mut folders: Vec<_> = ["src", "tests", "kernel-tests", "vm", "benches"]
         .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .into();
     while let Some(folder) = folders.pop() {

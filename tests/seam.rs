@@ -8,7 +8,7 @@ mod host;
 #[path = "common/layout.rs"]
 mod layout;
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
 use boundstore::{
     name::{Algorithm, ObjectId, SetFormat},
@@ -135,27 +135,6 @@ fn the_first_object_of_a_repository_may_be_large() {
     let view = RepoView::open(&host.path("repo")).unwrap();
     let set = view.set(&"d".parse().unwrap()).unwrap().unwrap();
     view.check_object(&set.set_image).unwrap();
-}
-
-#[test]
-fn bootcs_upgrade_passes_over_our_sets() {
-    let host = Host::new();
-    let mut layout = Layout::new(&host.path("layout"));
-    two_layers(&mut layout, "no-usr", 2);
-    layout.image("no-layers", &[]);
-    host.ok(&[
-        "sync",
-        "--deployment",
-        "d",
-        "--image",
-        &layout.arg("localhost/static:1", "no-usr"),
-        "--image",
-        &layout.arg("localhost/none:1", "no-layers"),
-    ]);
-    let repo = Arc::new(host.crate_repo());
-    composefs_oci::upgrade_repo(&repo).unwrap();
-    drop(repo);
-    assert_eq!(host.gc(), 0);
 }
 
 #[test]
