@@ -65,7 +65,7 @@ pub(super) fn argument<'a>(options: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Versions as people read them: runs of digits are numbers.
-fn compare_versions(a: &str, b: &str) -> Ordering {
+pub(super) fn compare_versions(a: &str, b: &str) -> Ordering {
     let (mut a, mut b) = (a, b);
     loop {
         let (a_text, a_digits, a_rest) = next_run(a);

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::{
     HostError,
-    boot_entry::{BootEntry, argument},
+    boot_entry::{BootEntry, argument, compare_versions},
     folder::Folder,
     native::deployment_id,
 };
@@ -95,15 +95,19 @@ fn grub_menu(text: &str) -> Vec<BootItem> {
     chained.filter_map(of_unified_image).collect()
 }
 
-/// systemd-boot's order, as far as bootc's entries need it.
+/// systemd-boot's order (`boot_entry_compare`), but for the tries that are left,
+/// which bootc's entries do not count: what has no sort key comes last, by its
+/// file's name alone.
 fn by_sort_key(a: &BootEntry, b: &BootEntry) -> Ordering {
-    let both = |a: &Option<String>, b: &Option<String>| match (a, b) {
-        (Some(a), Some(b)) => a.cmp(b),
-        _ => Ordering::Equal,
+    let (a_key, b_key) = (a.sort_key.as_ref(), b.sort_key.as_ref());
+    let keyed = match (a_key, b_key) {
+        (Some(a_key), Some(b_key)) => a_key
+            .cmp(b_key)
+            .then_with(|| a.machine_id.cmp(&b.machine_id))
+            .then_with(|| a.by_version(b)),
+        _ => b_key.is_some().cmp(&a_key.is_some()),
     };
-    both(&a.sort_key, &b.sort_key)
-        .then_with(|| both(&a.machine_id, &b.machine_id))
-        .then_with(|| a.by_version(b))
+    keyed.then_with(|| compare_versions(&b.file, &a.file))
 }
 
 /// The variable has four bytes of attributes, then UTF-16.
@@ -112,4 +116,62 @@ fn is_systemd_boot(root: &Folder) -> Result<bool, HostError> {
     let text: Vec<u8> = info.iter().skip(4).step_by(2).copied().collect();
     let text = String::from_utf8_lossy(&text).to_lowercase();
     Ok(text.contains("systemd-boot"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, option, prelude::*};
+
+    use super::*;
+
+    fn entry(file: &str, text: &str) -> BootEntry {
+        BootEntry::parse(file, text)
+    }
+
+    #[test]
+    fn keys_come_first_and_then_the_newest() {
+        let menu = [
+            entry("z.conf", "sort-key a\nversion 1"),
+            entry("x.conf", "sort-key b\nmachine-id 1\nversion 10"),
+            entry("y.conf", "sort-key b\nmachine-id 1\nversion 9"),
+            entry("a.conf", "sort-key b\nmachine-id 2\nversion 11"),
+            entry("b-10.conf", "version 1\nmachine-id 9"),
+            entry("b-9.conf", "version 2"),
+        ];
+        for (place, one) in menu.iter().enumerate() {
+            for (other_place, other) in menu.iter().enumerate() {
+                let order = by_sort_key(one, other);
+                assert_eq!(order, place.cmp(&other_place), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    fn any_entry() -> impl Strategy<Value = BootEntry> {
+        let text = || option::of("[ab]{0,2}[019]{0,3}");
+        let all = ("[ab]?[019]{0,2}", text(), text(), text());
+        all.prop_map(|(file, sort_key, machine_id, version)| BootEntry {
+            file,
+            sort_key,
+            machine_id,
+            version,
+            ..BootEntry::default()
+        })
+    }
+
+    proptest! {
+        /// Sorting may panic where it is not.
+        #[test]
+        fn it_is_an_order(menu in vec(any_entry(), 3)) {
+            for order in [by_sort_key, BootEntry::by_version] {
+                let [a, b, c] = &menu[..] else { unreachable!() };
+                prop_assert_eq!(order(a, b), order(b, a).reverse());
+                if order(a, b).is_le() && order(b, c).is_le() {
+                    prop_assert!(order(a, c).is_le());
+                }
+                if order(a, b).is_eq() {
+                    prop_assert_eq!(order(a, c), order(b, c));
+                }
+            }
+        }
+    }
 }
