@@ -5,7 +5,8 @@ Same images, same machine, one after the other in turns, so that whatever else
 goes on befalls all of them alike. Prints a table of medians and ratios; leaves
 results.json, results.md and results.svg in target/bench.
 
-  benches/run.py [--short] [--rounds N] [--only PART] [--disk] [--programs target/release]
+  benches/run.py [--short] [--rounds N] [--only PART] [--peers NAME..] [--disk]
+                 [--programs target/release]
 
 What is measured is listed in docs/performance.md.
 """
@@ -60,10 +61,11 @@ def remove(path):
 
 
 class Bench:
-    def __init__(self, programs, work, images, rounds, short):
+    def __init__(self, programs, work, images, rounds, short, among):
         self.program, self.peer = programs / "boundstore", programs / "peer"
         self.work, self.images, self.rounds = work, images, rounds
         self.short, self.results, self.facts, self.number = short, {}, {}, 0
+        self.among = among
         policy = work / "policy.json"
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         self.policy = policy
@@ -111,6 +113,8 @@ class Bench:
         say(name)
         for _ in range(rounds or self.rounds):
             for peer, (before, measured) in peers.items():
+                if self.among and peer not in self.among:
+                    continue
                 home = self.fresh()
                 env = before(home) or {}
                 # What was written before is nobody's to wait for.
@@ -485,6 +489,7 @@ def main():
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", choices=[part.__name__ for part in PARTS])
+    parser.add_argument("--peers", nargs="+", metavar="NAME", help="these alone")
     parser.add_argument("--disk", action="store_true",
                         help="on the disk that this lies on, not on an ext4 in memory")
     parser.add_argument("--programs", type=pathlib.Path, default=ROOT / "target/release")
@@ -496,7 +501,7 @@ def main():
     rounds = args.rounds or (1 if args.short else 7)
     begun = time.monotonic()
     with work_dir(args.disk) as work:
-        bench = Bench(args.programs.absolute(), work, images, rounds, args.short)
+        bench = Bench(args.programs.absolute(), work, images, rounds, args.short, args.peers)
         on = machine(work)
         try:
             for part in PARTS:
