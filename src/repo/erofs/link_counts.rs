@@ -86,7 +86,8 @@ impl LinkCounts {
         self.total != self.within
     }
 
-    /// Lets the image that composefs has written say what each rootfs has.
+    /// Lets an image that composefs has written say what each rootfs has.
+    #[cfg(test)]
     pub(super) fn set_within(&self, image: &mut [u8]) -> Result<(), Upstream> {
         set(image, &self.total, &self.within)
     }

@@ -1,23 +1,23 @@
 //! Rendering a tree to an EROFS image, the set image, and reading it back.
 
+#[cfg(test)]
 mod graft;
+mod inventory;
 mod link_counts;
 #[cfg(test)]
 mod tests;
+mod writer;
+mod xattrs;
 
 use std::{os::unix::ffi::OsStrExt, sync::Arc};
 
 use composefs::{
-    erofs::{
-        format::FormatVersion,
-        reader::erofs_to_filesystem,
-        writer::{ValidatedFileSystem, mkfs_erofs_versioned},
-    },
+    erofs::reader::erofs_to_filesystem,
     fsverity::{Sha256HashValue, Sha512HashValue},
     tree::{self, LeafContent, RegularFile, Stat},
 };
 
-use self::{graft::graft, link_counts::LinkCounts};
+use self::{inventory::Inventory, link_counts::LinkCounts};
 use super::{RepoError, error::Upstream, verity::Convert};
 use crate::{
     name::{Algorithm, Mtime, SetFormat},
@@ -42,30 +42,43 @@ pub fn render(
     format: SetFormat,
     is_rootfs: IsRootfs,
 ) -> Result<Box<[u8]>, RepoError> {
-    match algorithm {
-        Algorithm::Sha256 => render_with::<Sha256HashValue>(tree, format, is_rootfs),
-        Algorithm::Sha512 => render_with::<Sha512HashValue>(tree, format, is_rootfs),
+    let tree = with_whiteouts(tree);
+    let inventory = Inventory::of(&tree, format, is_rootfs);
+    for leaf in &inventory.leaves {
+        if let InodeContent::Regular(FileContent::Object { id, .. }) = leaf.inode.content
+            && id.algorithm() != algorithm
+        {
+            return Err(RepoError::WrongAlgorithm { id, algorithm });
+        }
     }
-}
-
-fn render_with<H: Convert>(
-    tree: &Directory,
-    format: SetFormat,
-    is_rootfs: IsRootfs,
-) -> Result<Box<[u8]>, RepoError> {
-    let failed = |source| RepoError::Write {
+    writer::write(&inventory).map_err(|source| RepoError::Write {
         what: "the set image".into(),
         source,
+    })
+}
+
+/// A tree with what composefs's images have at their top: a whiteout for each
+/// folder of objects, so that nobody sees these through the image's mount.
+fn with_whiteouts(tree: &Directory) -> Directory {
+    const LABEL: &[u8] = b"security.selinux";
+    let mut tree = tree.clone();
+    let label = tree.metadata.xattrs.get_key_value(LABEL);
+    let label = label.map(|(name, value)| (name.clone(), value.clone()));
+    let metadata = Metadata {
+        mode: 0o644,
+        xattrs: label.into_iter().collect(),
+        ..tree.metadata
     };
-    let grafted = graft::<H>(tree, format, is_rootfs)?;
-    let valid = ValidatedFileSystem::new(grafted).map_err(|error| failed(error.into()))?;
-    let mut image = mkfs_erofs_versioned(&valid, FormatVersion::V1);
-    drop(valid);
-    if format >= SetFormat::V2 {
-        let counts = LinkCounts::of(&image, is_rootfs).map_err(failed)?;
-        counts.set_within(&mut image).map_err(failed)?;
+    for folder in 0..=u8::MAX {
+        let whiteout = Inode {
+            metadata: metadata.clone(),
+            content: InodeContent::CharDevice(Device { major: 0, minor: 0 }),
+        };
+        let name = format!("{folder:02x}").into_bytes().into();
+        let entry = tree.entries.entry(name);
+        entry.or_insert_with(|| Node::Inode(Arc::new(whiteout)));
     }
-    Ok(image)
+    tree
 }
 
 /// The kernel's `new_encode_dev`, as EROFS stores it and glibc's `makedev` agrees for small numbers.

@@ -3,10 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use composefs::erofs::reader::{Image, InodeHeader};
-use proptest::{collection::vec, prelude::*};
+use composefs::erofs::{
+    format::FormatVersion,
+    reader::{Image, InodeHeader},
+    writer::{ValidatedFileSystem, mkfs_erofs_versioned},
+};
+use proptest::{collection::vec, option, prelude::*};
 
-use super::*;
+use super::{graft::graft, *};
 use crate::{
     name::ObjectId,
     squash::tree::{Directory, FileContent, Inode, InodeContent, Node},
@@ -121,6 +125,18 @@ fn listing(tree: &Directory) -> Vec<Listed> {
     names
 }
 
+/// What composefs's own writer makes of a tree.
+fn by_composefs<H: Convert>(tree: &Directory, format: SetFormat) -> Vec<u8> {
+    let grafted = graft::<H>(tree, format, is_rootfs).unwrap();
+    let valid = ValidatedFileSystem::new(grafted).unwrap();
+    let mut image = mkfs_erofs_versioned(&valid, FormatVersion::V1);
+    if format >= SetFormat::V2 {
+        let counts = LinkCounts::of(&image, is_rootfs).unwrap();
+        counts.set_within(&mut image).unwrap();
+    }
+    image.into()
+}
+
 fn image(tree: &Directory, format: SetFormat) -> Vec<u8> {
     render(Algorithm::Sha512, tree, format, is_rootfs)
         .unwrap()
@@ -223,6 +239,8 @@ proptest! {
     ) {
         let tree = store_tree(all.iter().map(|names| rootfs(names)));
         let (one, two) = (image(&tree, SetFormat::V1), image(&tree, SetFormat::V2));
+        prop_assert!(one == by_composefs::<Sha512HashValue>(&tree, SetFormat::V1));
+        prop_assert!(two == by_composefs::<Sha512HashValue>(&tree, SetFormat::V2));
         let expected = listing(&tree);
         prop_assert_eq!(&listing(&read(one.clone()).unwrap()), &expected);
         prop_assert_eq!(&listing(&read(two.clone()).unwrap()), &expected);
@@ -236,4 +254,230 @@ proptest! {
         let again = read(two).unwrap();
         prop_assert_eq!(&image(&again, SetFormat::V1), &one);
     }
+}
+
+fn any_metadata() -> impl Strategy<Value = Metadata> {
+    let name = prop_oneof![
+        Just("security.selinux".to_owned()),
+        Just("security.capability".to_owned()),
+        Just("system.posix_acl_access".to_owned()),
+        Just("system.posix_acl_default".to_owned()),
+        Just("trusted.overlay.opaque".to_owned()),
+        Just("trusted.overlay.overlay.metacopy".to_owned()),
+        "(user|trusted|lustre|system|security)[.][a-c]{1,2}",
+        "[a-c]{1,2}",
+    ];
+    let value = prop_oneof![vec(0..3u8, 0..4), vec(any::<u8>(), 0..300)];
+    let id = prop_oneof![Just(0), 0..3u32, Just(65535), Just(65536), Just(u32::MAX)];
+    let sec = prop_oneof![Just(0), 0..3i64, Just(-1), Just(1 << 40)];
+    let all = (
+        0..0o10000u32,
+        id.clone(),
+        id,
+        sec,
+        0..3u32,
+        vec((name, value), 0..5),
+    );
+    all.prop_map(|(mode, uid, gid, sec, nsec, xattrs)| Metadata {
+        mode,
+        uid,
+        gid,
+        mtime: Mtime { sec, nsec },
+        xattrs: xattrs
+            .into_iter()
+            .map(|(name, value)| (name.into_bytes().into(), value.into()))
+            .collect(),
+    })
+}
+
+fn any_inode() -> impl Strategy<Value = Inode> {
+    // Near all lengths at which something lies otherwise.
+    let length = || {
+        let near = prop::sample::select(vec![0usize, 64, 2048, 3900, 4032, 4064, 4096, 6144, 8192]);
+        prop_oneof![
+            0..70usize,
+            (near, 0..150usize).prop_map(|(a, b)| (a + b).saturating_sub(75))
+        ]
+    };
+    let size = prop_oneof![
+        0..5u64,
+        4000..20_000u64,
+        (0..50u32).prop_map(|bits| 1 << bits)
+    ];
+    let device = || {
+        (0..3u32, 0..300u32).prop_map(|(major, minor)| Device {
+            major: major + 1,
+            minor,
+        })
+    };
+    let content = prop_oneof![
+        length()
+            .prop_map(|length| InodeContent::Regular(FileContent::Inline(vec![7; length].into()))),
+        length().prop_map(|length| InodeContent::Symlink(vec![b's'; length.clamp(1, 4095)].into())),
+        (0..4u8, size).prop_map(|(kind, size)| {
+            let id = ObjectId::Sha512([kind; 64]);
+            InodeContent::Regular(FileContent::Object { id, size })
+        }),
+        device().prop_map(InodeContent::CharDevice),
+        device().prop_map(InodeContent::BlockDevice),
+        Just(InodeContent::Fifo),
+    ];
+    (any_metadata(), content).prop_map(|(metadata, content)| Inode { metadata, content })
+}
+
+/// A tree of few inodes under many names, some of them in directories.
+fn any_rootfs(inodes: Vec<Arc<Inode>>) -> impl Strategy<Value = Directory> {
+    let name = prop_oneof!["[!a-d]{1,3}", "[.,a]{3}", "[a-z]{200,255}"];
+    let names = vec(
+        (
+            option::of("[!+a]{1,2}"),
+            name,
+            any::<prop::sample::Index>(),
+            any::<bool>(),
+        ),
+        0..60,
+    );
+    (names, any_metadata()).prop_map(move |(names, metadata)| {
+        let mut tree = Directory::new(metadata);
+        let mut folders: BTreeMap<String, Directory> = BTreeMap::new();
+        for (folder, name, inode, own) in names {
+            let inode = inode.get(&inodes);
+            let node = match own {
+                true => Arc::new((**inode).clone()),
+                false => Arc::clone(inode),
+            };
+            let folder = match folder {
+                None => &mut tree,
+                Some(folder) => folders
+                    .entry(folder)
+                    .or_insert_with(|| Directory::new(inode.metadata.clone())),
+            };
+            folder
+                .entries
+                .insert(name.into_bytes().into(), Node::Inode(node));
+        }
+        for (name, folder) in folders {
+            let name = name.into_bytes().into();
+            tree.entries.insert(name, Node::Directory(Arc::new(folder)));
+        }
+        tree
+    })
+}
+
+fn any_store_tree() -> impl Strategy<Value = Directory> {
+    let inodes = vec(any_inode().prop_map(Arc::new), 1..6);
+    let all = inodes.prop_flat_map(|inodes| vec(any_rootfs(inodes), 0..4));
+    (all, any_metadata()).prop_map(|(all, metadata)| Directory {
+        metadata,
+        ..store_tree(all)
+    })
+}
+
+proptest! {
+    /// composefs's writer is the oracle.
+    #[test]
+    fn images_are_those_of_composefs(tree in any_store_tree()) {
+        for format in SetFormat::ALL {
+            let expected = by_composefs::<Sha512HashValue>(&tree, format);
+            prop_assert!(image(&tree, format) == expected, "{format:?}");
+        }
+    }
+}
+
+/// All lengths near those at which something lies otherwise.
+#[test]
+fn every_length_is_as_composefs_has_it() {
+    let of = |metadata: &Metadata, length: usize| {
+        let bytes = vec![b'x'; length].into_boxed_slice();
+        let contents = [
+            InodeContent::Regular(FileContent::Inline(bytes.clone())),
+            InodeContent::Symlink(bytes),
+        ];
+        contents.map(|content| Inode {
+            metadata: metadata.clone(),
+            content,
+        })
+    };
+    let short = Metadata::default();
+    // Its inode is longer.
+    let long = Metadata {
+        uid: 70_000,
+        ..Metadata::default()
+    };
+    let lengths = (1..130).chain(1900..2200).chain(3900..4096);
+    for metadata in [short, long] {
+        let all = lengths.clone().flat_map(|length| of(&metadata, length));
+        let tree = store_tree([Directory {
+            entries: (0..)
+                .zip(all)
+                .map(|(name, inode)| {
+                    let name = format!("{name:04}").into_bytes().into();
+                    (name, Node::Inode(Arc::new(inode)))
+                })
+                .collect(),
+            ..Directory::default()
+        }]);
+        let expected = by_composefs::<Sha512HashValue>(&tree, SetFormat::NEWEST);
+        assert!(image(&tree, SetFormat::NEWEST) == expected);
+    }
+}
+
+/// More names than fit into the field of a short inode, in each rootfs and in all.
+#[test]
+fn files_of_very_many_names_are_those_of_composefs() {
+    let file = inode(0);
+    let of = |names: u32| Directory {
+        entries: (0..names)
+            .map(|name| {
+                (
+                    name.to_string().into_bytes().into(),
+                    Node::Inode(Arc::clone(&file)),
+                )
+            })
+            .collect(),
+        ..Directory::default()
+    };
+    for names in [65_535, 65_536, 40_000] {
+        let tree = store_tree([of(names), of(names)]);
+        for format in SetFormat::ALL {
+            let expected = by_composefs::<Sha512HashValue>(&tree, format);
+            assert!(image(&tree, format) == expected, "{names} {format:?}");
+        }
+    }
+}
+
+#[test]
+fn what_erofs_cannot_hold_is_an_error() {
+    let of = |metadata: Metadata, content: InodeContent| {
+        let file = Arc::new(Inode { metadata, content });
+        let mut tree = Directory::default();
+        tree.entries.insert(b"f"[..].into(), Node::Inode(file));
+        render(
+            Algorithm::Sha512,
+            &store_tree([tree]),
+            SetFormat::NEWEST,
+            is_rootfs,
+        )
+    };
+    let with = |name: &[u8], value: usize| Metadata {
+        xattrs: [(name.into(), vec![1; value].into())].into(),
+        ..Metadata::default()
+    };
+    let plain = Metadata::default;
+    assert!(of(with(b"user.a", 65_535), InodeContent::Fifo).is_ok());
+    assert!(of(with(b"user.a", 65_536), InodeContent::Fifo).is_err());
+    assert!(of(with(&[b'u'; 256], 1), InodeContent::Fifo).is_err());
+    let whiteout = Device { major: 0, minor: 0 };
+    assert!(of(plain(), InodeContent::CharDevice(whiteout)).is_err());
+    let large = Device {
+        major: u32::MAX,
+        minor: 0,
+    };
+    assert!(of(plain(), InodeContent::BlockDevice(large)).is_err());
+    let id = ObjectId::Sha256([1; 32]);
+    let other = InodeContent::Regular(FileContent::Object { id, size: 70 });
+    assert!(matches!(
+        of(plain(), other),
+        Err(RepoError::WrongAlgorithm { .. })
+    ));
 }
