@@ -61,7 +61,7 @@ def remove(path):
 
 
 class Bench:
-    def __init__(self, programs, work, images, rounds, short, among):
+    def __init__(self, programs, work, images, rounds, short, among=None):
         self.program, self.peer = programs / "boundstore", programs / "peer"
         self.work, self.images, self.rounds = work, images, rounds
         self.short, self.results, self.facts, self.number = short, {}, {}, 0
@@ -397,7 +397,7 @@ def goals(bench):
         yield from ratio(f"{layout}: of the floor, spread over {cores} cores",
                          f"cold, {layout}", "floor", 1.5, scale=1 / cores)
     yield from ratio("registry: of podman pull", "registry, gzip", "podman pull", 0.45)
-    yield from ratio("registry: of skopeo's proxy to nowhere", "registry, gzip",
+    yield from ratio("or, registry: of skopeo's proxy to nowhere", "registry, gzip",
                      "skopeo's proxy to nowhere", 1.3)
     yield from ratio("one package changed: of cold", "one package changed in a layer",
                      "boundstore", 0.5, big)
@@ -510,6 +510,8 @@ def main():
         finally:
             for path in work.iterdir():
                 remove(path) if path.is_dir() else None
+    if not any(bench.results.values()) and not bench.facts:
+        sys.exit(f"bench: nothing was measured: {args.peers} are no peers of {args.only or 'anything'}")
     table = report(bench)
     (OUT / "results.json").write_text(json.dumps(
         {"machine": on, "runs": bench.results, "facts": bench.facts}, indent=1))

@@ -52,7 +52,8 @@ const PIECES: usize = 4;
 
 /// Imports one layer: objects, tar-split, layer stream. It has no name in the
 /// repository before [`Repo::register`] gives it
-/// one; that blob and tar have the digests they should have is made sure of here.
+/// one; that blob and tar have the digests they should have is made sure of here,
+/// but for a blob that has been hashed.
 ///
 /// Decompressing, parsing and writing go on at the same time, each on threads
 /// of its own. Memory does not grow with the layer's bytes.

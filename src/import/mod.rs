@@ -1,7 +1,7 @@
 //! Importing: from a layer's bytes to objects and a layer stream.
 //!
 //! Every byte is hashed before anything is registered: the blob against the
-//! manifest, the tar against the config's DiffID. A config that claims another
+//! manifest, here or when it was fetched, the tar against the config's DiffID. A config that claims another
 //! image's DiffID therefore poisons nothing.
 
 mod batch;

@@ -1,4 +1,5 @@
-//! The bytes of a layer on their way in: counted, hashed, decompressed, hashed.
+//! The bytes of a layer on their way in: counted, hashed where they are not yet,
+//! decompressed, hashed.
 
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -48,7 +49,8 @@ impl Blob {
 }
 
 /// One layer's tar, read from its blob. [`VerifiedLayer::finish`] says whether
-/// it was what manifest and config promised; until then nothing that came out
+/// it was what the config promised, and the manifest, where that has not been made
+/// sure of before; until then nothing that came out
 /// of it may be believed.
 pub(super) struct VerifiedLayer {
     reader: ReadAhead,
@@ -74,13 +76,11 @@ impl VerifiedLayer {
         max_bytes: u64,
     ) -> Result<Self, ImportError> {
         // One byte more than promised is enough to know that it is too long.
-        let (most, hasher) = match data.form {
-            LayerForm::Blob => (
-                descriptor.blob_size.saturating_add(1),
-                Some(Hasher::default()),
-            ),
-            LayerForm::HashedBlob | LayerForm::Tar => (u64::MAX, None),
+        let most = match data.form {
+            LayerForm::Blob | LayerForm::HashedBlob => descriptor.blob_size.saturating_add(1),
+            LayerForm::Tar => u64::MAX,
         };
+        let hasher = (data.form == LayerForm::Blob).then(Hasher::default);
         let is_hashed = hasher.is_some();
         let blob = Blob(Arc::new(Mutex::new(RawBlob {
             inner: Read::take(data.reader, most),
@@ -116,8 +116,8 @@ impl VerifiedLayer {
         self.length
     }
 
-    /// Reads on to the end and compares all digests and sizes; returns the
-    /// length of the tar.
+    /// Reads on to the end and compares the digests and sizes; returns the length
+    /// of the tar.
     pub(super) fn finish(mut self) -> Result<u64, ImportError> {
         let unpacked = io::copy(&mut self, &mut io::sink());
         let descriptor = &self.descriptor;
@@ -167,5 +167,62 @@ impl Read for VerifiedLayer {
             return Err(io::Error::other(TooLong(self.limit)));
         }
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{document::Compression, name::BlobDigest};
+
+    fn gzip(tar: &[u8]) -> Vec<u8> {
+        let mut gzip = Vec::new();
+        let mut encoder = flate2::bufread::GzEncoder::new(tar, flate2::Compression::fast());
+        encoder.read_to_end(&mut gzip).unwrap();
+        gzip
+    }
+
+    /// What becomes of these bytes in the place of the right ones.
+    fn read(form: LayerForm, bytes: Vec<u8>) -> Result<u64, ImportError> {
+        let tar = [7; 5000];
+        let blob = match form {
+            LayerForm::Tar => tar.to_vec(),
+            _ => gzip(&tar),
+        };
+        let descriptor = LayerDescriptor {
+            blob_digest: BlobDigest::of(&blob),
+            blob_size: blob.len() as u64,
+            compression: Compression::Gzip,
+            diff_id: DiffId::of(&tar),
+        };
+        let reader = Box::new(io::Cursor::new(bytes));
+        let data = LayerData { reader, form };
+        VerifiedLayer::open(&descriptor, data, 1 << 20)?.finish()
+    }
+
+    #[test]
+    fn a_layer_in_no_form_is_another() {
+        use ImportError::{Read as NotRead, WrongBlob, WrongDiffId};
+        for form in [LayerForm::Blob, LayerForm::HashedBlob] {
+            assert_eq!(read(form, gzip(&[7; 5000])).unwrap(), 5000);
+            let other = read(form, gzip(&[8; 5000])).unwrap_err();
+            let longer = read(form, [gzip(&[7; 5000]), gzip(&[])].concat()).unwrap_err();
+            let broken = read(form, gzip(&[7; 5000])[..20].to_vec()).unwrap_err();
+            match form {
+                LayerForm::Blob => {
+                    let all = [other, longer, broken];
+                    assert!(all.iter().all(|error| matches!(error, WrongBlob { .. })));
+                }
+                _ => {
+                    assert!(matches!(other, WrongDiffId { .. }), "{other}");
+                    // No further than one byte behind its end.
+                    assert!(matches!(longer, NotRead { .. }), "{longer}");
+                    assert!(matches!(broken, NotRead { .. }), "{broken}");
+                }
+            }
+        }
+        assert_eq!(read(LayerForm::Tar, vec![7; 5000]).unwrap(), 5000);
+        let other = read(LayerForm::Tar, vec![8; 5000]).unwrap_err();
+        assert!(matches!(other, WrongDiffId { .. }), "{other}");
     }
 }

@@ -314,7 +314,7 @@ pub struct LayerDescriptor {
 pub struct LayerData {
     /// The bytes: a blob as the manifest describes it, or a tar.
     pub reader: Box<dyn Read + Send>,
-    /// Which of the two.
+    /// Which, and what of it is yet to be checked.
     pub form: LayerForm,
 }
 

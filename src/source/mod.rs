@@ -2,7 +2,7 @@
 //!
 //! A [`SourceRef`] says where, a [`Wanted`] what, and a [`ResolvedImage`] is
 //! what comes back: documents that agree with each other. Layers are opened
-//! afterwards and are not trusted until whoever reads them has hashed them.
+//! afterwards; their tars are not trusted until whoever reads them has hashed them.
 
 mod archive;
 mod artifacts;

@@ -110,7 +110,7 @@ impl Spool {
     }
 
     /// Whether the blob was hashed, as it came or as it was found, since the spool
-    /// was opened: nobody else writes here meanwhile.
+    /// was opened: no other boundstore writes here meanwhile.
     pub fn has_hashed(&self, digest: &BlobDigest) -> bool {
         self.hashed().contains(digest)
     }

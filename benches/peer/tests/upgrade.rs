@@ -32,7 +32,8 @@ fn bootcs_upgrade_passes_over_our_sets() {
     let repo = dir.path().join("repo");
     let mut layout = Layout::new(&dir.path().join("layout"));
     let base = tar(&[("etc/name", &content(7, 3000)), ("hello", b"tiny")]);
-    layout.image("no-usr", &[LayerBlob::gzip(&base)]);
+    let top = tar(&[("etc/.wh.name", b""), ("data", &content(2, 5000))]);
+    layout.image("no-usr", &[LayerBlob::gzip(&base), LayerBlob::plain(&top)]);
     layout.image("no-layers", &[]);
     run(Command::new(project.join("target/debug/boundstore"))
         .args(["--allow-missing-verity", "--repo"])
@@ -41,8 +42,13 @@ fn bootcs_upgrade_passes_over_our_sets() {
         .args(["--image", &layout.arg("localhost/static:1", "no-usr")])
         .args(["--image", &layout.arg("localhost/none:1", "no-layers")]));
 
-    let root = File::open("/").unwrap();
-    let repo = Arc::new(Repository::<Sha512HashValue>::open_path(root, &repo).unwrap());
-    composefs_oci::upgrade_repo(&repo).unwrap();
-    assert_eq!(repo.gc(&[]).unwrap().objects_removed, 0);
+    let open = || {
+        let root = File::open("/").unwrap();
+        Repository::<Sha512HashValue>::open_path(root, &repo).unwrap()
+    };
+    composefs_oci::upgrade_repo(&Arc::new(open())).unwrap();
+    assert_eq!(open().gc(&[]).unwrap().objects_removed, 0);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let result = runtime.block_on(open().fsck()).unwrap();
+    assert!(result.is_ok(), "{result}");
 }

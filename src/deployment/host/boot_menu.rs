@@ -96,8 +96,8 @@ fn grub_menu(text: &str) -> Vec<BootItem> {
 }
 
 /// systemd-boot's order (`boot_entry_compare`), but for the tries that are left,
-/// which bootc's entries do not count: what has no sort key comes last, by its
-/// file's name alone.
+/// which bootc's entries do not count, and for signs in versions: what has no sort
+/// key comes last, by its file's name alone.
 fn by_sort_key(a: &BootEntry, b: &BootEntry) -> Ordering {
     let (a_key, b_key) = (a.sort_key.as_ref(), b.sort_key.as_ref());
     let keyed = match (a_key, b_key) {
