@@ -26,7 +26,7 @@ const LIMIT: u64 = 128 * MIB;
 /// What the program, its buffers and its codecs take before the first entry.
 const BASE: u64 = 32 * MIB;
 /// For each entry of the trees that the set image holds.
-const PER_ENTRY: u64 = 1792;
+const PER_ENTRY: u64 = 1024;
 
 /// Runs its arguments and prints the largest resident size they ever had, KiB.
 const MEASURE: &str = "import os, sys
