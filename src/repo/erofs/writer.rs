@@ -193,6 +193,12 @@ struct Shape {
     field: u32,
 }
 
+/// What an inode is written from.
+enum Content<'w, 't> {
+    Names(Names<'t>),
+    Leaf(&'w Leaf<'t>),
+}
+
 /// The names of a directory, where they lie.
 struct Names<'t> {
     blocks: Vec<Vec<Name<'t>>>,
@@ -296,31 +302,20 @@ impl<'t> Writer<'_, 't> {
         let metadata = self.metadata(child);
         let of_inode: OfInode<'t> = self.shared.divide(self.xattrs(child));
         let xattrs = of_inode.bytes(|number| places.xattr(number))?;
-        let (names, kind, links, all_links) = match child {
-            Child::Folder(folder) => {
-                let names = self.names(folder);
-                let links = names.folders;
-                (Some(names), FileType::Directory, links, links)
-            }
-            Child::Leaf(leaf) => {
-                let Leaf {
-                    inode,
-                    within,
-                    total,
-                    ..
-                } = &self.inventory.leaves[leaf];
-                (None, kind(inode), *within, *total)
-            }
+        let content = match child {
+            Child::Folder(folder) => Content::Names(self.names(folder)),
+            Child::Leaf(leaf) => Content::Leaf(&self.inventory.leaves[leaf]),
         };
-        if let Child::Leaf(leaf) = child
-            && is_whiteout_below_the_top(&self.inventory.leaves[leaf])
-        {
-            return Err("a whiteout, which no squashed tree has".into());
-        }
-        let mut shape = match (&names, child) {
-            (Some(names), _) => names.shape(),
-            (None, Child::Leaf(leaf)) => shape(self.inventory.leaves[leaf].inode)?,
-            (None, Child::Folder(_)) => unreachable!("a directory has names"),
+        let (kind, mut shape, links, all_links) = match &content {
+            Content::Names(names) => {
+                let links = names.folders;
+                (FileType::Directory, names.shape(), links, links)
+            }
+            Content::Leaf(leaf) => {
+                refuse_whiteout(leaf)?;
+                let shape = shape(leaf.inode)?;
+                (kind(leaf.inode), shape, leaf.within, leaf.total)
+            }
         };
         let is_compact = time(metadata) == self.oldest
             && u16::try_from(all_links).is_ok()
@@ -379,9 +374,9 @@ impl<'t> Writer<'_, 't> {
             });
         }
         out.put(&xattrs);
-        match (&names, child) {
-            (Some(names), _) => self.name_block(out, &names.tail, places),
-            (None, Child::Leaf(leaf)) => match &self.inventory.leaves[leaf].inode.content {
+        match content {
+            Content::Names(names) => self.name_block(out, &names.tail, places),
+            Content::Leaf(leaf) => match &leaf.inode.content {
                 InodeContent::Regular(FileContent::Inline(bytes)) => {
                     out.put(&bytes[bytes.len() - shape.tail..]);
                 }
@@ -391,7 +386,6 @@ impl<'t> Writer<'_, 't> {
                 InodeContent::Symlink(target) if shape.blocks == 0 => out.put(target),
                 _ => {}
             },
-            (None, Child::Folder(_)) => {}
         }
         out.align(SLOT);
         Ok(())
@@ -509,9 +503,13 @@ impl<'t> Names<'t> {
     }
 }
 
-fn is_whiteout_below_the_top(leaf: &Leaf<'_>) -> bool {
+/// composefs's writer makes something else of a whiteout that is not its own.
+fn refuse_whiteout(leaf: &Leaf<'_>) -> Result<(), Upstream> {
     let whiteout = InodeContent::CharDevice(Device { major: 0, minor: 0 });
-    leaf.home != 0 && leaf.inode.content == whiteout
+    if leaf.home != 0 && leaf.inode.content == whiteout {
+        return Err("a whiteout, which no squashed tree has".into());
+    }
+    Ok(())
 }
 
 fn time(metadata: &Metadata) -> (u64, u32) {
