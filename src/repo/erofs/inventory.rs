@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::IsRootfs;
 use crate::{
     name::SetFormat,
-    squash::tree::{Directory, Inode, Node},
+    squash::tree::{Device, Directory, Inode, InodeContent, Node},
 };
 
 /// The directories and inodes of a tree, in the order in which one finds them
@@ -171,9 +171,11 @@ impl<'t> Listing<'t> {
         let known = scope.leaves.get(&address).copied();
         let leaf = known.unwrap_or_else(|| {
             let links = scope.links.get(&address).copied().unwrap_or(1);
-            let leaf = match self.format {
-                SetFormat::V1 => self.new_leaf(inode, home, links),
-                SetFormat::V2 => self.shared_leaf(inode, home, links, scope.number),
+            // The image has whiteouts of its own, which nobody shares.
+            let is_shared = self.format >= SetFormat::V2 && !is_whiteout(inode);
+            let leaf = match is_shared {
+                false => self.new_leaf(inode, home, links),
+                true => self.shared_leaf(inode, home, links, scope.number),
             };
             if links > 1 {
                 scope.leaves.insert(address, leaf);
@@ -210,6 +212,10 @@ impl<'t> Listing<'t> {
         });
         leaves.len() - 1
     }
+}
+
+pub(super) fn is_whiteout(inode: &Inode) -> bool {
+    inode.content == InodeContent::CharDevice(Device { major: 0, minor: 0 })
 }
 
 /// Does something with `path` while it has one name more.

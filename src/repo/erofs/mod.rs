@@ -12,7 +12,7 @@ mod xattrs;
 use std::{os::unix::ffi::OsStrExt, sync::Arc};
 
 use composefs::{
-    erofs::reader::erofs_to_filesystem,
+    erofs::{format::XATTR_SECURITY_SELINUX, reader::erofs_to_filesystem},
     fsverity::{Sha256HashValue, Sha512HashValue},
     tree::{self, LeafContent, RegularFile, Stat},
 };
@@ -60,15 +60,8 @@ pub fn render(
 /// A tree with what composefs's images have at their top: a whiteout for each
 /// folder of objects, so that nobody sees these through the image's mount.
 fn with_whiteouts(tree: &Directory) -> Directory {
-    const LABEL: &[u8] = b"security.selinux";
     let mut tree = tree.clone();
-    let label = tree.metadata.xattrs.get_key_value(LABEL);
-    let label = label.map(|(name, value)| (name.clone(), value.clone()));
-    let metadata = Metadata {
-        mode: 0o644,
-        xattrs: label.into_iter().collect(),
-        ..tree.metadata
-    };
+    let metadata = whiteout_metadata(&tree);
     for folder in 0..=u8::MAX {
         let whiteout = Inode {
             metadata: metadata.clone(),
@@ -79,6 +72,17 @@ fn with_whiteouts(tree: &Directory) -> Directory {
         entry.or_insert_with(|| Node::Inode(Arc::new(whiteout)));
     }
     tree
+}
+
+/// What the whiteouts at the top of an image have of that.
+fn whiteout_metadata(top: &Directory) -> Metadata {
+    let label = top.metadata.xattrs.get_key_value(XATTR_SECURITY_SELINUX);
+    let label = label.map(|(name, value)| (name.clone(), value.clone()));
+    Metadata {
+        mode: 0o644,
+        xattrs: label.into_iter().collect(),
+        ..top.metadata
+    }
 }
 
 /// The kernel's `new_encode_dev`, as EROFS stores it and glibc's `makedev` agrees for small numbers.

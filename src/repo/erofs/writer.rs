@@ -18,11 +18,11 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::{
     Upstream,
-    inventory::{Child, Folder, Inventory, Leaf},
-    rdev,
+    inventory::{Child, Folder, Inventory, Leaf, is_whiteout},
+    rdev, whiteout_metadata,
     xattrs::{OfInode, Shared, Xattr},
 };
-use crate::squash::tree::{Device, FileContent, Inode, InodeContent, Metadata};
+use crate::squash::tree::{FileContent, Inode, InodeContent, Metadata};
 
 const BLOCK: usize = BLOCK_SIZE as usize;
 /// An inode's number is that of the slot it begins in.
@@ -196,7 +196,7 @@ struct Shape {
 /// What an inode is written from.
 enum Content<'w, 't> {
     Names(Names<'t>),
-    Leaf(&'w Leaf<'t>),
+    Leaf(&'w Leaf<'t>, FileType),
 }
 
 /// The names of a directory, where they lie.
@@ -229,8 +229,48 @@ impl<'t> Writer<'_, 't> {
                 _ => None,
             },
         };
-        let is_root = matches!(child, Child::Folder(0));
-        Xattr::all_of(self.metadata(child), object, is_root)
+        let mut more = Vec::new();
+        match child {
+            Child::Folder(folder) => {
+                if folder == 0 {
+                    more.push(Xattr::Opaque);
+                }
+                let mut children = self.inventory.entries(folder).map(|(_, child)| child);
+                if children
+                    .any(|child| matches!(child, Child::Leaf(leaf) if self.is_whiteout(leaf)))
+                {
+                    more.extend(Xattr::WHITEOUTS);
+                }
+            }
+            Child::Leaf(leaf) if self.is_whiteout(leaf) => more.extend(Xattr::WHITEOUT),
+            Child::Leaf(_) => {}
+        }
+        Xattr::all_of(self.metadata(child), object, &more)
+    }
+
+    /// Whether it is a whiteout of the tree, which is shown, and not one of the
+    /// image's own at the top, as composefs tells them apart.
+    fn is_whiteout(&self, leaf: usize) -> bool {
+        let Leaf { inode, home, .. } = &self.inventory.leaves[leaf];
+        let is_hex = |name: &[u8]| {
+            name.len() == 2 && (name.iter()).all(|sign| matches!(sign, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let is_own = || {
+            let top = self.inventory.folders[0].directory;
+            let mut names = self.inventory.entries(0);
+            inode.metadata == whiteout_metadata(top)
+                && names.any(|(name, child)| {
+                    matches!(child, Child::Leaf(other) if other == leaf) && is_hex(name)
+                })
+        };
+        is_whiteout(inode) && (*home != 0 || !is_own())
+    }
+
+    fn kind(&self, leaf: usize) -> FileType {
+        match self.is_whiteout(leaf) {
+            true => FileType::RegularFile,
+            false => kind(self.inventory.leaves[leaf].inode),
+        }
     }
 
     /// Finds out what concerns all inodes.
@@ -304,18 +344,14 @@ impl<'t> Writer<'_, 't> {
         let xattrs = of_inode.bytes(|number| places.xattr(number))?;
         let content = match child {
             Child::Folder(folder) => Content::Names(self.names(folder)),
-            Child::Leaf(leaf) => Content::Leaf(&self.inventory.leaves[leaf]),
+            Child::Leaf(leaf) => Content::Leaf(&self.inventory.leaves[leaf], self.kind(leaf)),
         };
         let (kind, mut shape, links, all_links) = match &content {
             Content::Names(names) => {
                 let links = names.folders;
                 (FileType::Directory, names.shape(), links, links)
             }
-            Content::Leaf(leaf) => {
-                refuse_whiteout(leaf)?;
-                let shape = shape(leaf.inode)?;
-                (kind(leaf.inode), shape, leaf.within, leaf.total)
-            }
+            Content::Leaf(leaf, kind) => (*kind, shape(leaf.inode)?, leaf.within, leaf.total),
         };
         let is_compact = time(metadata) == self.oldest
             && u16::try_from(all_links).is_ok()
@@ -376,7 +412,7 @@ impl<'t> Writer<'_, 't> {
         out.put(&xattrs);
         match content {
             Content::Names(names) => self.name_block(out, &names.tail, places),
-            Content::Leaf(leaf) => match &leaf.inode.content {
+            Content::Leaf(leaf, _) => match &leaf.inode.content {
                 InodeContent::Regular(FileContent::Inline(bytes)) => {
                     out.put(&bytes[bytes.len() - shape.tail..]);
                 }
@@ -395,7 +431,7 @@ impl<'t> Writer<'_, 't> {
         let number = |child| self.numbered.number(child);
         let kind_of = |child| match child {
             Child::Folder(_) => FileType::Directory,
-            Child::Leaf(leaf) => kind(self.inventory.leaves[leaf].inode),
+            Child::Leaf(leaf) => self.kind(leaf),
         };
         let Folder { parent, .. } = self.inventory.folders[folder];
         let own = [
@@ -501,15 +537,6 @@ impl<'t> Names<'t> {
             field: 0,
         }
     }
-}
-
-/// composefs's writer makes something else of a whiteout that is not its own.
-fn refuse_whiteout(leaf: &Leaf<'_>) -> Result<(), Upstream> {
-    let whiteout = InodeContent::CharDevice(Device { major: 0, minor: 0 });
-    if leaf.home != 0 && leaf.inode.content == whiteout {
-        return Err("a whiteout, which no squashed tree has".into());
-    }
-    Ok(())
 }
 
 fn time(metadata: &Metadata) -> (u64, u32) {

@@ -6,8 +6,9 @@ use std::{borrow::Cow, cmp::Ordering, collections::HashMap};
 use composefs::erofs::format::{
     InodeXAttrHeader, XATTR_FILTER_SEED, XATTR_INDEX_LUSTRE, XATTR_INDEX_POSIX_ACL_ACCESS,
     XATTR_INDEX_POSIX_ACL_DEFAULT, XATTR_OVERLAY_ESCAPED_PREFIX, XATTR_OVERLAY_METACOPY,
-    XATTR_OVERLAY_OPAQUE_ROOT, XATTR_OVERLAY_PREFIX, XATTR_OVERLAY_REDIRECT, XATTR_PREFIXES,
-    XAttrHeader,
+    XATTR_OVERLAY_OPAQUE, XATTR_OVERLAY_OPAQUE_ROOT, XATTR_OVERLAY_PREFIX, XATTR_OVERLAY_REDIRECT,
+    XATTR_OVERLAY_WHITEOUT, XATTR_OVERLAY_WHITEOUTS, XATTR_PREFIXES, XATTR_USERXATTR_OPAQUE,
+    XATTR_USERXATTR_WHITEOUT, XATTR_USERXATTR_WHITEOUTS, XAttrHeader,
 };
 use xxhash_rust::xxh32::xxh32;
 use zerocopy::IntoBytes;
@@ -27,6 +28,8 @@ pub(super) enum Xattr<'t> {
     Metacopy(&'t ObjectId),
     /// Where that object is.
     Redirect(&'t ObjectId),
+    /// One that overlayfs shows as it would otherwise obey it: with its whole name.
+    Escaped(&'static [u8], &'static [u8]),
     /// A file's own.
     Own { name: &'t [u8], value: &'t [u8] },
 }
@@ -46,18 +49,30 @@ impl<'t> Xattr<'t> {
     pub(super) fn all_of(
         metadata: &'t Metadata,
         object: Option<&'t ObjectId>,
-        is_root: bool,
+        more: &[Self],
     ) -> Vec<Self> {
         let object = object.map(|id| [Self::Metacopy(id), Self::Redirect(id)]);
         let own = metadata.xattrs.iter();
         let own = own.map(|(name, value)| Self::Own { name, value });
         let mut all: Vec<_> = object.into_iter().flatten().chain(own).collect();
-        if is_root {
-            all.push(Self::Opaque);
-        }
+        all.extend_from_slice(more);
         all.sort_by(Self::order);
         all
     }
+
+    /// What a whiteout has that is to be seen as one: it is a file then.
+    pub(super) const WHITEOUT: [Self; 2] = [
+        Self::Escaped(XATTR_OVERLAY_WHITEOUT, b""),
+        Self::Escaped(XATTR_USERXATTR_WHITEOUT, b""),
+    ];
+
+    /// What a directory has that has such.
+    pub(super) const WHITEOUTS: [Self; 4] = [
+        Self::Escaped(XATTR_OVERLAY_WHITEOUTS, b""),
+        Self::Escaped(XATTR_USERXATTR_WHITEOUTS, b""),
+        Self::Escaped(XATTR_OVERLAY_OPAQUE, b"x"),
+        Self::Escaped(XATTR_USERXATTR_OPAQUE, b"x"),
+    ];
 
     /// By name, then by the value's length, then by the value.
     pub(super) fn order(&self, other: &Self) -> Ordering {
@@ -74,6 +89,7 @@ impl<'t> Xattr<'t> {
             Self::Opaque => XATTR_OVERLAY_OPAQUE_ROOT,
             Self::Metacopy(_) => XATTR_OVERLAY_METACOPY,
             Self::Redirect(_) => XATTR_OVERLAY_REDIRECT,
+            Self::Escaped(name, _) => name,
             // So overlayfs shows what it would otherwise obey.
             Self::Own { name, .. } => match name.strip_prefix(XATTR_OVERLAY_PREFIX) {
                 Some(rest) => return [XATTR_OVERLAY_ESCAPED_PREFIX, rest].concat().into(),
@@ -97,6 +113,7 @@ impl<'t> Xattr<'t> {
                 [&[0, length, 0, algorithm], digest].concat().into()
             }
             Self::Redirect(id) => format!("/{}", id.object_path()).into_bytes().into(),
+            Self::Escaped(_, value) => (*value).into(),
             Self::Own { value, .. } => (*value).into(),
         }
     }
