@@ -3,10 +3,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::IsRootfs;
+use super::{IsRootfs, whiteout_metadata};
 use crate::{
     name::SetFormat,
-    squash::tree::{Device, Directory, Inode, InodeContent, Node},
+    squash::tree::{Device, Directory, Inode, InodeContent, Metadata, Node},
 };
 
 /// The directories and inodes of a tree, in the order in which one finds them
@@ -23,6 +23,8 @@ pub(super) struct Inventory<'t> {
 pub(super) struct Folder<'t> {
     pub(super) directory: &'t Directory,
     pub(super) parent: usize,
+    /// Whether it has whiteouts that are to be seen.
+    pub(super) shows_whiteouts: bool,
     /// Where its children begin.
     first: usize,
 }
@@ -36,6 +38,9 @@ pub(super) struct Leaf<'t> {
     pub(super) within: u32,
     /// How many it has altogether.
     pub(super) total: u32,
+    /// Whether it is a whiteout that is to be seen: one of the tree, and not of the
+    /// image's own at the top.
+    pub(super) is_shown_whiteout: bool,
 }
 
 /// What a name stands for.
@@ -57,6 +62,7 @@ impl<'t> Inventory<'t> {
             },
             alike: HashMap::new(),
             rootfs: 0,
+            own_whiteouts: whiteout_metadata(tree),
             format,
             is_rootfs,
         };
@@ -73,6 +79,13 @@ impl<'t> Inventory<'t> {
         let names = directory.entries.keys().map(|name| &name[..]);
         names.zip(self.children[*first..].iter().copied())
     }
+
+    pub(super) fn metadata(&self, child: Child) -> &'t Metadata {
+        match child {
+            Child::Folder(folder) => &self.folders[folder].directory.metadata,
+            Child::Leaf(leaf) => &self.leaves[leaf].inode.metadata,
+        }
+    }
 }
 
 struct Listing<'t> {
@@ -82,6 +95,7 @@ struct Listing<'t> {
     alike: HashMap<(&'t Inode, u32), Alike>,
     /// How many rootfs were begun.
     rootfs: usize,
+    own_whiteouts: Metadata,
     format: SetFormat,
     is_rootfs: IsRootfs,
 }
@@ -145,13 +159,20 @@ impl<'t> Listing<'t> {
         self.found.folders.push(Folder {
             directory,
             parent,
+            shows_whiteouts: false,
             first,
         });
         let end = first + directory.entries.len();
         self.found.children.resize(end, Child::Leaf(usize::MAX));
         for (place, (name, node)) in (first..).zip(&directory.entries) {
             let child = match node {
-                Node::Inode(inode) => Child::Leaf(self.leaf(inode, number, scope)),
+                Node::Inode(inode) => {
+                    let leaf = self.leaf(inode, number, scope);
+                    if is_whiteout(inode) && !self.is_own_whiteout(name, inode, number) {
+                        self.show_whiteout(leaf);
+                    }
+                    Child::Leaf(leaf)
+                }
                 Node::Directory(child) => at(path, name, |path| {
                     Child::Folder(if (self.is_rootfs)(path) {
                         let mut rootfs = self.scope(child, path);
@@ -186,6 +207,20 @@ impl<'t> Listing<'t> {
         leaf
     }
 
+    /// Whether it is one that the image has at its top, as composefs tells them
+    /// apart from those of a tree.
+    fn is_own_whiteout(&self, name: &[u8], inode: &Inode, folder: usize) -> bool {
+        let is_hex = |sign: &u8| matches!(sign, b'0'..=b'9' | b'a'..=b'f');
+        let is_folder_of_objects = name.len() == 2 && name.iter().all(is_hex);
+        folder == 0 && is_folder_of_objects && inode.metadata == self.own_whiteouts
+    }
+
+    fn show_whiteout(&mut self, leaf: usize) {
+        let leaf = &mut self.found.leaves[leaf];
+        leaf.is_shown_whiteout = true;
+        self.found.folders[leaf.home].shows_whiteouts = true;
+    }
+
     /// The next leaf of this kind that the rootfs has not.
     fn shared_leaf(&mut self, inode: &'t Inode, home: usize, links: u32, rootfs: usize) -> usize {
         let next = self.found.leaves.len();
@@ -209,12 +244,13 @@ impl<'t> Listing<'t> {
             home,
             within,
             total: 0,
+            is_shown_whiteout: false,
         });
         leaves.len() - 1
     }
 }
 
-pub(super) fn is_whiteout(inode: &Inode) -> bool {
+fn is_whiteout(inode: &Inode) -> bool {
     inode.content == InodeContent::CharDevice(Device { major: 0, minor: 0 })
 }
 

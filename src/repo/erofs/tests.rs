@@ -127,7 +127,8 @@ fn listing(tree: &Directory) -> Vec<Listed> {
 
 /// What composefs's own writer makes of a tree.
 fn by_composefs<H: Convert>(tree: &Directory, format: SetFormat) -> Vec<u8> {
-    let grafted = graft::<H>(tree, format, is_rootfs).unwrap();
+    let inventory = Inventory::of(tree, format, is_rootfs);
+    let grafted = graft::<H>(&inventory).unwrap();
     let valid = ValidatedFileSystem::new(grafted).unwrap();
     let mut image = mkfs_erofs_versioned(&valid, FormatVersion::V1);
     if format >= SetFormat::V2 {

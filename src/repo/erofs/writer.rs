@@ -18,8 +18,8 @@ use zerocopy::{Immutable, IntoBytes};
 
 use super::{
     Upstream,
-    inventory::{Child, Folder, Inventory, Leaf, is_whiteout},
-    rdev, whiteout_metadata,
+    inventory::{Child, Folder, Inventory, Leaf},
+    rdev,
     xattrs::{OfInode, Shared, Xattr},
 };
 use crate::squash::tree::{FileContent, Inode, InodeContent, Metadata};
@@ -37,14 +37,7 @@ const NO_CHUNK: [u8; 4] = [0xff; 4];
 /// # Errors
 /// Something is longer, or more, than EROFS can hold.
 pub(super) fn write(inventory: &Inventory<'_>) -> Result<Box<[u8]>, Upstream> {
-    let mut writer = Writer {
-        numbered: Numbered::of(inventory),
-        inventory,
-        shared: Shared::of(HashMap::new()),
-        oldest: (u64::MAX, u32::MAX),
-        flags: 0.into(),
-    };
-    writer.look_through();
+    let writer = Writer::of(inventory);
     let mut length = Length(0);
     let places = writer.write(&mut length, &Places::default())?;
     let mut image = Vec::with_capacity(length.0);
@@ -196,7 +189,7 @@ struct Shape {
 /// What an inode is written from.
 enum Content<'w, 't> {
     Names(Names<'t>),
-    Leaf(&'w Leaf<'t>, FileType),
+    Leaf(&'w Leaf<'t>),
 }
 
 /// The names of a directory, where they lie.
@@ -213,79 +206,29 @@ struct Name<'t> {
     kind: FileType,
 }
 
-impl<'t> Writer<'_, 't> {
-    fn metadata(&self, child: Child) -> &'t Metadata {
-        match child {
-            Child::Folder(folder) => &self.inventory.folders[folder].directory.metadata,
-            Child::Leaf(leaf) => &self.inventory.leaves[leaf].inode.metadata,
-        }
-    }
-
-    fn xattrs(&self, child: Child) -> Vec<Xattr<'t>> {
-        let object = match child {
-            Child::Folder(_) => None,
-            Child::Leaf(leaf) => match &self.inventory.leaves[leaf].inode.content {
-                InodeContent::Regular(FileContent::Object { id, .. }) => Some(id),
-                _ => None,
-            },
-        };
-        let mut more = Vec::new();
-        match child {
-            Child::Folder(folder) => {
-                if folder == 0 {
-                    more.push(Xattr::Opaque);
-                }
-                let mut children = self.inventory.entries(folder).map(|(_, child)| child);
-                if children
-                    .any(|child| matches!(child, Child::Leaf(leaf) if self.is_whiteout(leaf)))
-                {
-                    more.extend(Xattr::WHITEOUTS);
-                }
-            }
-            Child::Leaf(leaf) if self.is_whiteout(leaf) => more.extend(Xattr::WHITEOUT),
-            Child::Leaf(_) => {}
-        }
-        Xattr::all_of(self.metadata(child), object, &more)
-    }
-
-    /// Whether it is a whiteout of the tree, which is shown, and not one of the
-    /// image's own at the top, as composefs tells them apart.
-    fn is_whiteout(&self, leaf: usize) -> bool {
-        let Leaf { inode, home, .. } = &self.inventory.leaves[leaf];
-        let is_hex = |name: &[u8]| {
-            name.len() == 2 && (name.iter()).all(|sign| matches!(sign, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let is_own = || {
-            let top = self.inventory.folders[0].directory;
-            let mut names = self.inventory.entries(0);
-            inode.metadata == whiteout_metadata(top)
-                && names.any(|(name, child)| {
-                    matches!(child, Child::Leaf(other) if other == leaf) && is_hex(name)
-                })
-        };
-        is_whiteout(inode) && (*home != 0 || !is_own())
-    }
-
-    fn kind(&self, leaf: usize) -> FileType {
-        match self.is_whiteout(leaf) {
-            true => FileType::RegularFile,
-            false => kind(self.inventory.leaves[leaf].inode),
-        }
-    }
-
-    /// Finds out what concerns all inodes.
-    fn look_through(&mut self) {
+impl<'w, 't> Writer<'w, 't> {
+    /// Looks through all inodes for what concerns them together.
+    fn of(inventory: &'w Inventory<'t>) -> Self {
+        let numbered = Numbered::of(inventory);
+        let mut oldest = (u64::MAX, u32::MAX);
+        let mut flags = 0.into();
         let mut counts: HashMap<Xattr<'t>, u32> = HashMap::new();
-        for child in &self.numbered.inodes {
-            self.oldest = self.oldest.min(time(self.metadata(*child)));
-            for xattr in self.xattrs(*child) {
+        for child in &numbered.inodes {
+            oldest = oldest.min(time(inventory.metadata(*child)));
+            for xattr in Xattr::all_of(inventory, *child) {
                 if xattr.is_acl() {
-                    self.flags = COMPOSEFS_FLAGS_HAS_ACL;
+                    flags = COMPOSEFS_FLAGS_HAS_ACL;
                 }
                 *counts.entry(xattr).or_default() += 1;
             }
         }
-        self.shared = Shared::of(counts);
+        Self {
+            inventory,
+            numbered,
+            shared: Shared::of(counts),
+            oldest,
+            flags,
+        }
     }
 
     fn write(&self, out: &mut impl Output, places: &Places) -> Result<Places, Upstream> {
@@ -339,19 +282,19 @@ impl<'t> Writer<'_, 't> {
         places: &Places,
         now: &mut Places,
     ) -> Result<(), Upstream> {
-        let metadata = self.metadata(child);
-        let of_inode: OfInode<'t> = self.shared.divide(self.xattrs(child));
+        let metadata = self.inventory.metadata(child);
+        let of_inode: OfInode<'t> = self.shared.divide(Xattr::all_of(self.inventory, child));
         let xattrs = of_inode.bytes(|number| places.xattr(number))?;
         let content = match child {
             Child::Folder(folder) => Content::Names(self.names(folder)),
-            Child::Leaf(leaf) => Content::Leaf(&self.inventory.leaves[leaf], self.kind(leaf)),
+            Child::Leaf(leaf) => Content::Leaf(&self.inventory.leaves[leaf]),
         };
         let (kind, mut shape, links, all_links) = match &content {
             Content::Names(names) => {
                 let links = names.folders;
                 (FileType::Directory, names.shape(), links, links)
             }
-            Content::Leaf(leaf, kind) => (*kind, shape(leaf.inode)?, leaf.within, leaf.total),
+            Content::Leaf(leaf) => (kind(leaf), shape(leaf.inode)?, leaf.within, leaf.total),
         };
         let is_compact = time(metadata) == self.oldest
             && u16::try_from(all_links).is_ok()
@@ -412,7 +355,7 @@ impl<'t> Writer<'_, 't> {
         out.put(&xattrs);
         match content {
             Content::Names(names) => self.name_block(out, &names.tail, places),
-            Content::Leaf(leaf, _) => match &leaf.inode.content {
+            Content::Leaf(leaf) => match &leaf.inode.content {
                 InodeContent::Regular(FileContent::Inline(bytes)) => {
                     out.put(&bytes[bytes.len() - shape.tail..]);
                 }
@@ -431,7 +374,7 @@ impl<'t> Writer<'_, 't> {
         let number = |child| self.numbered.number(child);
         let kind_of = |child| match child {
             Child::Folder(_) => FileType::Directory,
-            Child::Leaf(leaf) => self.kind(leaf),
+            Child::Leaf(leaf) => kind(&self.inventory.leaves[leaf]),
         };
         let Folder { parent, .. } = self.inventory.folders[folder];
         let own = [
@@ -465,9 +408,7 @@ impl<'t> Writer<'_, 't> {
         }
         names.iter().for_each(|name| out.put(name.name));
     }
-}
 
-impl<'t> Writer<'_, 't> {
     /// Writes the blocks of an inode that has so many.
     fn blocks(&self, out: &mut impl Output, child: Child, count: usize, places: &Places) {
         if count == 0 {
@@ -544,11 +485,12 @@ fn time(metadata: &Metadata) -> (u64, u32) {
     (metadata.mtime.sec.cast_unsigned(), metadata.mtime.nsec)
 }
 
-fn kind(inode: &Inode) -> FileType {
-    match inode.content {
+fn kind(leaf: &Leaf<'_>) -> FileType {
+    match leaf.inode.content {
+        InodeContent::CharDevice(_) if leaf.is_shown_whiteout => FileType::RegularFile,
+        InodeContent::CharDevice(_) => FileType::CharacterDevice,
         InodeContent::Regular(_) => FileType::RegularFile,
         InodeContent::Symlink(_) => FileType::Symlink,
-        InodeContent::CharDevice(_) => FileType::CharacterDevice,
         InodeContent::BlockDevice(_) => FileType::BlockDevice,
         InodeContent::Fifo => FileType::Fifo,
     }

@@ -13,10 +13,13 @@ use composefs::erofs::format::{
 use xxhash_rust::xxh32::xxh32;
 use zerocopy::IntoBytes;
 
-use super::Upstream;
+use super::{
+    Upstream,
+    inventory::{Child, Inventory},
+};
 use crate::{
     name::{Algorithm, ObjectId},
-    squash::tree::Metadata,
+    squash::tree::{FileContent, InodeContent},
 };
 
 /// One extended attribute, as an image has it.
@@ -36,8 +39,8 @@ pub(super) enum Xattr<'t> {
 
 /// Those of one inode: the numbers of those that it shares, and its own.
 pub(super) struct OfInode<'t> {
-    pub(super) shared: Vec<u32>,
-    pub(super) local: Vec<Xattr<'t>>,
+    shared: Vec<u32>,
+    local: Vec<Xattr<'t>>,
     filter: u32,
 }
 
@@ -46,28 +49,41 @@ const WORD: usize = 4;
 
 impl<'t> Xattr<'t> {
     /// The attributes of an inode, in the order in which images have them.
-    pub(super) fn all_of(
-        metadata: &'t Metadata,
-        object: Option<&'t ObjectId>,
-        more: &[Self],
-    ) -> Vec<Self> {
-        let object = object.map(|id| [Self::Metacopy(id), Self::Redirect(id)]);
-        let own = metadata.xattrs.iter();
+    pub(super) fn all_of(inventory: &Inventory<'t>, child: Child) -> Vec<Self> {
+        let own = inventory.metadata(child).xattrs.iter();
         let own = own.map(|(name, value)| Self::Own { name, value });
-        let mut all: Vec<_> = object.into_iter().flatten().chain(own).collect();
-        all.extend_from_slice(more);
+        let mut all: Vec<_> = own.collect();
+        match child {
+            Child::Folder(folder) => {
+                if folder == 0 {
+                    all.push(Self::Opaque);
+                }
+                if inventory.folders[folder].shows_whiteouts {
+                    all.extend(Self::WHITEOUTS);
+                }
+            }
+            Child::Leaf(leaf) => {
+                let leaf = &inventory.leaves[leaf];
+                if let InodeContent::Regular(FileContent::Object { id, .. }) = &leaf.inode.content {
+                    all.extend([Self::Metacopy(id), Self::Redirect(id)]);
+                }
+                if leaf.is_shown_whiteout {
+                    all.extend(Self::WHITEOUT);
+                }
+            }
+        }
         all.sort_by(Self::order);
         all
     }
 
     /// What a whiteout has that is to be seen as one: it is a file then.
-    pub(super) const WHITEOUT: [Self; 2] = [
+    const WHITEOUT: [Self; 2] = [
         Self::Escaped(XATTR_OVERLAY_WHITEOUT, b""),
         Self::Escaped(XATTR_USERXATTR_WHITEOUT, b""),
     ];
 
     /// What a directory has that has such.
-    pub(super) const WHITEOUTS: [Self; 4] = [
+    const WHITEOUTS: [Self; 4] = [
         Self::Escaped(XATTR_OVERLAY_WHITEOUTS, b""),
         Self::Escaped(XATTR_USERXATTR_WHITEOUTS, b""),
         Self::Escaped(XATTR_OVERLAY_OPAQUE, b"x"),
@@ -75,7 +91,7 @@ impl<'t> Xattr<'t> {
     ];
 
     /// By name, then by the value's length, then by the value.
-    pub(super) fn order(&self, other: &Self) -> Ordering {
+    fn order(&self, other: &Self) -> Ordering {
         let by_value = || {
             let (ours, theirs) = (self.value(), other.value());
             let by_length = ours.len().cmp(&theirs.len());
