@@ -184,13 +184,12 @@ fn floor(layout: &Path, tag: &str, dir: &Path) -> Result<()> {
             let mut options = fs::OpenOptions::new();
             let mut made = options.write(true).custom_flags(O_TMPFILE).open(&folder)?;
             made.write_all(file)?;
-            let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&made));
             let linked = rustix::fs::linkat(
-                rustix::fs::CWD,
-                own,
+                &made,
+                "",
                 rustix::fs::CWD,
                 &path,
-                rustix::fs::AtFlags::SYMLINK_FOLLOW,
+                rustix::fs::AtFlags::EMPTY_PATH,
             );
             if !matches!(linked, Ok(()) | Err(rustix::io::Errno::EXIST)) {
                 linked?;
