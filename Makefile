@@ -98,7 +98,7 @@ bench:
 	scripts/setup bench
 	$(CARGO) build --profile $(PROFILE) --bins
 	$(CARGO) build --profile $(PROFILE) --package peer
-	benches/run.py --programs target/$(PROFILE:dev=debug) $(if $(SHORT),--short) $(ARGS)
+	benches/run.py --programs target/$(PROFILE:dev=debug) $(if $(SHORT),--short --memory) $(ARGS)
 	$(if $(PARTS),$(CARGO) bench --bench parts)
 
 # What it takes by the number of images and files: up to 200 and two million.

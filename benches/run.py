@@ -5,7 +5,7 @@ Same images, same machine, one after the other in turns, so that whatever else
 goes on befalls all of them alike. Prints a table of medians and ratios; leaves
 results.json, results.md and results.svg in target/bench.
 
-  benches/run.py [--short] [--rounds N] [--only PART..] [--peers NAME..] [--disk]
+  benches/run.py [--short] [--rounds N] [--only PART..] [--peers NAME..] [--memory]
                  [--programs target/release]
 
 What is measured is listed in docs/performance.md.
@@ -356,24 +356,43 @@ def files(layout, tag):
 
 
 @contextlib.contextmanager
-def work_dir(disk):
-    """An empty folder, on an ext4 in memory or on the disk; and which."""
+def work_dir(in_memory, gigabytes=12):
+    """An empty folder on a fresh ext4 in a file, which lies on the disk or in memory.
+
+    Not a folder of the disk's own filesystem: how full and how old that is would
+    be measured too, and an ext4 without a journal looks long for a place for a
+    file where we have just deleted others."""
     # Short: podman's sockets lie below.
     work = pathlib.Path(tempfile.mkdtemp(prefix="w", dir=ROOT / "target"))
+    blocks, folder = work / "m", work / "w"
     mounted = []
+
+    def do(*argv):
+        return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    def mount(*args):
+        do("mount", *args)
+        mounted.append(args[-1])
     try:
-        if not disk:
-            # Twice in memory, the filesystem's page cache and its "disk": 24 GB is plenty.
-            memory = work / "m"
-            memory.mkdir()
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90%", "bench", memory], check=True)
-            mounted.append(memory)
-            subprocess.run(["truncate", "--size", "24G", memory / "disk"], check=True)
-            subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard", memory / "disk"], check=True)
-            (work / "w").mkdir()
-            subprocess.run(["mount", "-o", "loop,discard", memory / "disk", work / "w"], check=True)
-            mounted.append(work / "w")
-        yield work / "w" if mounted else work
+        blocks.mkdir()
+        folder.mkdir()
+        if in_memory:
+            mount("-t", "tmpfs", "-o", "size=90%", "bench", blocks)
+            do("truncate", "--size", f"{gigabytes}G", blocks / "disk")
+            loop, options = [], "discard"
+        else:
+            # All of it is written once: nobody is to wait until blocks are found for it.
+            do("dd", "if=/dev/zero", f"of={blocks / 'disk'}", "bs=4M", f"count={gigabytes * 256}",
+               "oflag=direct", "status=none")
+            loop, options = ["--direct-io=on"], "defaults"
+        do("mkfs.ext4", "-q", "-E", "nodiscard", blocks / "disk")
+        device = do("losetup", "--find", "--show", *loop, blocks / "disk")
+        try:
+            mount("-o", options, device, folder)
+        finally:
+            # It goes with its last user.
+            do("losetup", "--detach", device)
+        yield folder
     finally:
         for path in reversed(mounted):
             subprocess.run(["umount", "-l", path], check=False)
@@ -498,8 +517,8 @@ def main():
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--only", nargs="+", choices=[part.__name__ for part in PARTS])
     parser.add_argument("--peers", nargs="+", metavar="NAME", help="these alone")
-    parser.add_argument("--disk", action="store_true",
-                        help="on the disk that this lies on, not on an ext4 in memory")
+    parser.add_argument("--memory", action="store_true",
+                        help="on an ext4 in memory, not in a file on the disk")
     parser.add_argument("--programs", type=pathlib.Path, default=ROOT / "target/release")
     args = parser.parse_args()
     short = ["--short"] if args.short else []
@@ -508,7 +527,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     rounds = args.rounds or (1 if args.short else 7)
     begun = time.monotonic()
-    with work_dir(args.disk) as work:
+    with work_dir(args.memory, 3 if args.short else 12) as work:
         bench = Bench(args.programs.absolute(), work, images, rounds, args.short, args.peers)
         on = machine(work)
         try:

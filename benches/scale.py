@@ -6,7 +6,7 @@ deployments, each with one image changed. Nothing may grow faster than the
 number of files does. Prints a table; leaves scale.json, scale.md and scale.svg
 in target/bench.
 
-  benches/scale.py [--most N] [--disk] [--programs target/release]
+  benches/scale.py [--most N] [--memory] [--programs target/release]
 """
 
 import argparse
@@ -153,13 +153,13 @@ def plot(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--most", type=int, default=IMAGES[-1])
-    parser.add_argument("--disk", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     parser.add_argument("--programs", type=pathlib.Path, default=ROOT / "target/release")
     args = parser.parse_args()
     layouts = images(args.most)
     OUT.mkdir(parents=True, exist_ok=True)
     results = {}
-    with work_dir(args.disk) as work:
+    with work_dir(args.memory) as work:
         bench = Bench(args.programs.absolute(), work, layouts, 1, False)
         on = machine(work)
         for count in [it for it in IMAGES if it <= args.most] or [args.most]:
