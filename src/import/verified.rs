@@ -200,6 +200,39 @@ mod tests {
         VerifiedLayer::open(&descriptor, data, 1 << 20)?.finish()
     }
 
+    /// The decoders of such frames are old C code that nobody else lets a layer
+    /// choose; they come with zstd's default features, of any crate.
+    #[test]
+    fn frames_of_zstd_before_0_8_are_not_decoded() {
+        let tar = b"hello";
+        let skipped = [&[0x50], ZSTD_SKIPPABLE.as_slice(), &[0; 4]].concat();
+        // doc/zstd_compression_format.md of 0.7: magic, one segment of 5 bytes, a
+        // raw block, the end.
+        let head = [0x27, 0xb5, 0x2f, 0xfd, 0x20, 5, 0x40, 0, 5];
+        let old = [&head, tar.as_slice(), &[0xc0, 0, 0]].concat();
+        let new = zstd::encode_all(tar.as_slice(), 0).unwrap();
+        for (frame, is_read) in [(new, true), (old, false)] {
+            let blob = [skipped.clone(), frame].concat();
+            let descriptor = LayerDescriptor {
+                blob_digest: BlobDigest::of(&blob),
+                blob_size: blob.len() as u64,
+                compression: Compression::Zstd,
+                diff_id: DiffId::of(tar),
+            };
+            let data = LayerData {
+                reader: Box::new(io::Cursor::new(blob)),
+                form: LayerForm::Blob,
+            };
+            let read = VerifiedLayer::open(&descriptor, data, 1 << 20)
+                .unwrap()
+                .finish();
+            match is_read {
+                true => assert_eq!(read.unwrap(), 5),
+                false => assert!(matches!(read, Err(ImportError::Read { .. })), "{read:?}"),
+            }
+        }
+    }
+
     #[test]
     fn a_layer_in_no_form_is_another() {
         use ImportError::{Read as NotRead, WrongBlob, WrongDiffId};
