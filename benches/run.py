@@ -26,6 +26,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "target/bench"
+# The size of the filesystem that is measured on.
+DISK_GIB = 12
 
 
 def say(text):
@@ -356,7 +358,7 @@ def files(layout, tag):
 
 
 @contextlib.contextmanager
-def work_dir(in_memory, gigabytes=12):
+def work_dir(in_memory):
     """An empty folder on a fresh ext4 in a file, which lies on the disk or in memory.
 
     Not a folder of the disk's own filesystem: how full and how old that is would
@@ -367,31 +369,28 @@ def work_dir(in_memory, gigabytes=12):
     blocks, folder = work / "m", work / "w"
     mounted = []
 
-    def do(*argv):
-        return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
     def mount(*args):
-        do("mount", *args)
+        run(["mount", *args])
         mounted.append(args[-1])
     try:
         blocks.mkdir()
         folder.mkdir()
         if in_memory:
             mount("-t", "tmpfs", "-o", "size=90%", "bench", blocks)
-            do("truncate", "--size", f"{gigabytes}G", blocks / "disk")
+            run(["truncate", "--size", f"{DISK_GIB}G", blocks / "disk"])
             loop, options = [], "discard"
         else:
             # All of it is written once: nobody is to wait until blocks are found for it.
-            do("dd", "if=/dev/zero", f"of={blocks / 'disk'}", "bs=4M", f"count={gigabytes * 256}",
-               "oflag=direct", "status=none")
+            run(["dd", "if=/dev/zero", f"of={blocks / 'disk'}", "bs=1M", f"count={DISK_GIB * 1024}",
+                 "oflag=direct", "status=none"])
             loop, options = ["--direct-io=on"], "defaults"
-        do("mkfs.ext4", "-q", "-E", "nodiscard", blocks / "disk")
-        device = do("losetup", "--find", "--show", *loop, blocks / "disk")
+        run(["mkfs.ext4", "-q", "-E", "nodiscard", blocks / "disk"])
+        device = run(["losetup", "--find", "--show", *loop, blocks / "disk"])["said"].strip()
         try:
             mount("-o", options, device, folder)
         finally:
             # It goes with its last user.
-            do("losetup", "--detach", device)
+            run(["losetup", "--detach", device])
         yield folder
     finally:
         for path in reversed(mounted):
@@ -527,7 +526,7 @@ def main():
     OUT.mkdir(parents=True, exist_ok=True)
     rounds = args.rounds or (1 if args.short else 7)
     begun = time.monotonic()
-    with work_dir(args.memory, 3 if args.short else 12) as work:
+    with work_dir(args.memory) as work:
         bench = Bench(args.programs.absolute(), work, images, rounds, args.short, args.peers)
         on = machine(work)
         try:
