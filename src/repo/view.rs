@@ -1,6 +1,8 @@
 //! Reading a repository without its lock.
 
 use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsStr,
     fs::File,
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -177,17 +179,40 @@ impl RepoView {
     /// # Errors
     /// As those of [`RepoView::has_object`].
     pub fn missing_object(&self, objects: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
+        let mut by_folder: BTreeMap<u8, Vec<ObjectId>> = BTreeMap::new();
+        for id in objects {
+            by_folder.entry(id.as_bytes()[0]).or_default().push(*id);
+        }
+        let by_folder: Vec<_> = by_folder.into_iter().collect();
         let first = OnceLock::new();
-        on_all_cores(objects, |id| {
-            let missing = match self.has_object(id, None) {
-                Ok(true) => return true,
-                Ok(false) => Ok(*id),
+        on_all_cores(&by_folder, |(folder, wanted)| {
+            let missing = match self.missing_in(*folder, wanted) {
+                Ok(None) => return true,
+                Ok(Some(id)) => Ok(id),
                 Err(error) => Err(error),
             };
             let _another_was_first = first.set(missing);
             false
         });
         first.into_inner().transpose()
+    }
+
+    /// Which of the objects in one of the 256 folders is not there.
+    fn missing_in(&self, folder: u8, wanted: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
+        /// A stat may have to read the inode from the disk; reading this many names instead
+        /// is worth it.
+        const NAMES_A_STAT: usize = 8;
+        let path = PathBuf::from(format!("objects/{folder:02x}"));
+        let most = wanted.len() * NAMES_A_STAT;
+        let names = sys::file_names_in(&self.dir, &path, most).below(&self.path)?;
+        let listed: HashSet<_> = names.into_iter().collect();
+        for id in wanted {
+            let in_folder = &id.hex()[2..];
+            if !listed.contains(OsStr::new(in_folder)) && !self.has_object(id, None)? {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
     }
 
     /// Hashes an object's bytes and compares them with its name.
@@ -306,4 +331,59 @@ impl RepoView {
 /// Where our refs are, below the repository.
 pub(super) fn refs_dir() -> PathBuf {
     PathBuf::from("streams/refs/boundstore")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+    use crate::repo::{NewRepo, Repo, verity::fs_verity_digest};
+
+    #[test]
+    fn objects_are_missed_among_few_names_and_among_many() {
+        let sysroot = tempfile::tempdir().unwrap();
+        let path = sysroot.path().join("repo");
+        let new = NewRepo {
+            algorithm: Algorithm::Sha256,
+            insecure: true,
+        };
+        Repo::create(&path, new, std::time::Duration::ZERO).unwrap();
+        let repo = Repo::open(&path, std::time::Duration::ZERO).unwrap();
+        let bytes: Vec<_> = (0..4000u32).map(u32::to_le_bytes).collect();
+        let all: Vec<_> = bytes
+            .iter()
+            .map(|bytes| repo.ensure_object(bytes).unwrap().into_inner())
+            .collect();
+        let view = repo.view();
+        // All names of every folder are read; few of them; and some are left to stat.
+        for wanted in [&all[..], &all[..1], &all[..300]] {
+            assert_eq!(view.missing_object(wanted).unwrap(), None);
+        }
+        let absent = fs_verity_digest(Algorithm::Sha256, b"absent");
+        let victim = all[7];
+        let at = path.join("objects").join(victim.object_path());
+        type Replace = fn(&Path);
+        let replacements: [(&str, Replace); 3] = [
+            ("gone", |_| ()),
+            ("a folder", |at| fs::create_dir(at).unwrap()),
+            ("a symlink", |at| symlink("../../meta.json", at).unwrap()),
+        ];
+        let few = [victim];
+        let mut many = all.clone();
+        for (what, replace) in replacements {
+            let _gone = fs::remove_file(&at).or_else(|_| fs::remove_dir(&at));
+            replace(&at);
+            for wanted in [&many[..], &few] {
+                let missing = view.missing_object(wanted).unwrap();
+                assert_eq!(missing, Some(victim), "{what}, {} wanted", wanted.len());
+            }
+        }
+        many.retain(|id| *id != victim);
+        many.push(absent);
+        assert_eq!(view.missing_object(&many).unwrap(), Some(absent));
+        // Nor is a folder that is not there an error.
+        fs::remove_dir_all(path.join("objects")).unwrap();
+        assert_eq!(view.missing_object(&[absent]).unwrap(), Some(absent));
+    }
 }

@@ -287,20 +287,44 @@ pub(super) fn proc_path(fd: &impl AsFd) -> String {
 /// The names in a directory below `dir`, `.` and `..` left out, unsorted;
 /// empty where there is no such directory.
 pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let fd = match fs::openat(dir, path, flags, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => return Ok(Vec::new()),
-        other => other.doing("open", path)?,
-    };
+    let entries = entries_in(dir, path)?;
+    entries.map(|entry| Ok(name_of(&entry?))).collect()
+}
+
+/// The names of regular files among the first `most` entries of a directory below
+/// `dir`, as far as the directory itself says what they are: no inode is read.
+/// Empty where there is no such directory.
+pub fn file_names_in(dir: impl AsFd, path: &Path, most: usize) -> Result<Vec<OsString>, PathError> {
     let mut names = Vec::new();
-    for entry in fs::Dir::new(fd).doing("read", path)? {
-        let entry = entry.doing("read", path)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(<OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name).to_owned());
+    for entry in entries_in(dir, path)?.take(most) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            names.push(name_of(&entry));
         }
     }
     Ok(names)
+}
+
+fn entries_in(
+    dir: impl AsFd,
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<fs::DirEntry, PathError>>, PathError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = match fs::openat(dir, path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => None,
+        fd => Some(fs::Dir::new(fd.doing("open", path)?).doing("read", path)?),
+    };
+    let entries = entries.into_iter().flatten();
+    let named = entries.map(move |entry| entry.doing("read", path));
+    Ok(named.filter(|entry| !entry.as_ref().is_ok_and(is_self_or_parent)))
+}
+
+fn is_self_or_parent(entry: &fs::DirEntry) -> bool {
+    matches!(entry.file_name().to_bytes(), b"." | b"..")
+}
+
+fn name_of(entry: &fs::DirEntry) -> OsString {
+    <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(entry.file_name().to_bytes()).to_owned()
 }
 
 /// A symlink that was found.

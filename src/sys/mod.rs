@@ -26,10 +26,10 @@ pub use attributes::{
 pub use fault::{Fault, fault_of, room};
 pub use file::{
     Symlink, create_dir_all_at, create_file_at, create_new_at, create_private_dir, current_dir,
-    exchange_at, file_size_at, free_bytes, fsync_dir, is_root, is_temporary, link_tmpfile,
-    names_in, open_dir, open_file_at, open_tmpfile, parent_of, read_link_at, remove_at, rename_at,
-    rename_new_at, reopen_read_only, reserve, symlink_at, symlinks_below, sync_filesystem,
-    trusted_owner, write_file_at,
+    exchange_at, file_names_in, file_size_at, free_bytes, fsync_dir, is_root, is_temporary,
+    link_tmpfile, names_in, open_dir, open_file_at, open_tmpfile, parent_of, read_link_at,
+    remove_at, rename_at, rename_new_at, reopen_read_only, reserve, symlink_at, symlinks_below,
+    sync_filesystem, trusted_owner, write_file_at,
 };
 pub use lock::{DirLock, ReadLock, lock_exclusive};
 pub use memory_file::MemoryFile;
