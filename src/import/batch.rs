@@ -6,6 +6,8 @@ use std::{
     sync::mpsc::Receiver,
 };
 
+use bytes::Bytes;
+
 use super::ImportError;
 use crate::{
     name::{DiffId, ObjectId},
@@ -16,8 +18,10 @@ use crate::{
 /// Some pieces of a tar, in order.
 #[derive(Default)]
 pub(super) struct Batch {
-    bytes: Vec<u8>,
+    /// What is kept as it is.
+    kept: Vec<u8>,
     pieces: Vec<Piece>,
+    file_bytes: usize,
 }
 
 enum Piece {
@@ -34,8 +38,8 @@ enum Piece {
 struct File {
     name: Box<[u8]>,
     size: u64,
-    /// How many of them are in the batch: all, or none.
-    here: usize,
+    /// All of them, until the object is made.
+    content: Bytes,
     made: Option<(ObjectId, u64)>,
 }
 
@@ -48,11 +52,11 @@ impl Batch {
     pub(super) const LARGEST: u64 = 1 << 20;
 
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.len() >= ENOUGH_BYTES || self.pieces.len() >= ENOUGH_PIECES
+        self.kept.len() + self.file_bytes >= ENOUGH_BYTES || self.pieces.len() >= ENOUGH_PIECES
     }
 
     pub(super) fn literal(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        self.kept.extend_from_slice(bytes);
         self.pieces.push(Piece::Literal(bytes.len()));
     }
 
@@ -61,39 +65,29 @@ impl Batch {
     }
 
     pub(super) fn small(&mut self, name: &[u8], content: &[u8]) {
-        self.bytes.extend_from_slice(content);
+        self.kept.extend_from_slice(content);
         self.pieces.push(Piece::Small(name.into(), content.len()));
     }
 
-    /// Adds a file of `size` bytes, at most [`Batch::LARGEST`]; the caller
-    /// fills them in.
-    pub(super) fn file(&mut self, name: &[u8], size: u64) -> &mut [u8] {
-        let here = usize::try_from(size).unwrap_or(0);
-        let before = self.bytes.len();
-        self.bytes.resize(before + here, 0);
+    /// Adds a file, of at most [`Batch::LARGEST`] bytes.
+    pub(super) fn file(&mut self, name: &[u8], content: Bytes) {
+        self.file_bytes += content.len();
         self.pieces.push(Piece::File(File {
             name: name.into(),
-            size,
-            here,
+            size: content.len() as u64,
+            content,
             made: None,
         }));
-        &mut self.bytes[before..]
     }
 
     /// Makes the objects of its files.
     pub(super) fn write(mut self, repo: &Repo) -> Result<Self, ImportError> {
-        let mut rest = self.bytes.as_slice();
-        let (mut files, mut contents) = (Vec::new(), Vec::new());
-        for piece in &mut self.pieces {
-            let bytes = piece.take(&mut rest);
-            if let Piece::File(file) = piece {
-                files.push(file);
-                contents.push(bytes);
-            }
-        }
+        let mut files: Vec<&mut File> = self.pieces.iter_mut().filter_map(Piece::as_file).collect();
+        let contents: Vec<&[u8]> = files.iter().map(|file| &*file.content).collect();
         let made = repo.ensure_objects(&contents)?;
-        for ((file, id), bytes) in files.into_iter().zip(made).zip(contents) {
-            file.made = Some((id, Crc64::of(bytes)));
+        for (file, id) in files.iter_mut().zip(made) {
+            let content = std::mem::take(&mut file.content);
+            file.made = Some((id, Crc64::of(&content)));
         }
         Ok(self)
     }
@@ -104,7 +98,7 @@ impl Batch {
         held: usize,
         diff_id: DiffId,
         (name, size): (Box<[u8]>, u64),
-        content: &Receiver<Vec<u8>>,
+        content: &Receiver<Bytes>,
     ) -> Result<Self, ImportError> {
         let write = |source| ImportError::Write { diff_id, source };
         let mut object = repo.object_writer_holding(size, held);
@@ -118,13 +112,13 @@ impl Batch {
         }
         let id = object.finish()?.into_inner();
         Ok(Self {
-            bytes: Vec::new(),
             pieces: vec![Piece::File(File {
                 name,
                 size,
-                here: 0,
+                content: Bytes::new(),
                 made: Some((id, crc.finish())),
             })],
+            ..Self::default()
         })
     }
 
@@ -136,16 +130,22 @@ impl Batch {
         tar_split: &mut TarSplitWriter<W>,
     ) -> Result<(), ImportError> {
         let write = |source| ImportError::Write { diff_id, source };
-        let mut rest = self.bytes.as_slice();
+        let mut rest = self.kept.as_slice();
+        let mut kept = |length| {
+            let (bytes, left) = rest.split_at(length);
+            rest = left;
+            bytes
+        };
         for piece in self.pieces {
-            let bytes = piece.take(&mut rest);
             match piece {
-                Piece::Literal(_) => {
+                Piece::Literal(length) => {
+                    let bytes = kept(length);
                     stream.literal(bytes)?;
                     tar_split.segment(bytes).map_err(write)?;
                 }
                 Piece::Name(name) => tar_split.file(&name, 0, 0).map_err(write)?,
-                Piece::Small(name, _) => {
+                Piece::Small(name, length) => {
+                    let bytes = kept(length);
                     stream.literal(bytes)?;
                     let (size, crc) = (bytes.len() as u64, Crc64::of(bytes));
                     tar_split.file(&name, size, crc).map_err(write)?;
@@ -163,15 +163,10 @@ impl Batch {
 }
 
 impl Piece {
-    /// Its bytes, which are the next of those that are left.
-    fn take<'b>(&self, rest: &mut &'b [u8]) -> &'b [u8] {
-        let length = match self {
-            Self::Name(_) => 0,
-            Self::Literal(length) | Self::Small(_, length) => *length,
-            Self::File(file) => file.here,
-        };
-        let (bytes, left) = rest.split_at(length);
-        *rest = left;
-        bytes
+    fn as_file(&mut self) -> Option<&mut File> {
+        match self {
+            Self::File(file) => Some(file),
+            _ => None,
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::{
     sync::mpsc::{Receiver, sync_channel},
 };
 
+use bytes::Bytes;
+
 use super::{
     ImportError, ObjectPool,
     batch::Batch,
@@ -45,9 +47,7 @@ impl Default for ImportLimits {
 
 /// How many batches of a layer are being written at once, or wait for that.
 const AT_ONCE: usize = 8;
-/// The pieces in which a large file goes to the thread that writes it, and how
-/// many of them wait for that.
-const PIECE: u64 = 256 << 10;
+/// How many pieces of a large file wait for the thread that writes it.
 const PIECES: usize = 4;
 
 /// Imports one layer: objects, tar-split, layer stream. It has no name in the
@@ -245,13 +245,11 @@ impl Split<'_, '_> {
             return Ok(());
         }
         if size <= FileContent::INLINE_MAX as u64 {
-            let mut content = [0; FileContent::INLINE_MAX];
-            let content = &mut content[..usize::try_from(size).unwrap_or(0)];
-            read_data(&mut self.input, self.diff_id, content)?;
+            let content = self.data(size)?;
             if from_tree {
-                self.batch.small(name, content);
+                self.batch.small(name, &content);
             } else {
-                self.batch.literal(content);
+                self.batch.literal(&content);
             }
             return Ok(());
         }
@@ -260,8 +258,9 @@ impl Split<'_, '_> {
             return self.unseen(size);
         }
         if size <= Batch::LARGEST {
-            let content = self.batch.file(name, size);
-            return read_data(&mut self.input, self.diff_id, content);
+            let content = self.data(size)?;
+            self.batch.file(name, content);
+            return Ok(());
         }
         self.large(name, size)
     }
@@ -310,19 +309,40 @@ impl Split<'_, '_> {
         batch.assemble(self.diff_id, &mut self.stream, &mut self.tar_split)
     }
 
+    /// A file's bytes, all of which are held.
+    fn data(&mut self, size: u64) -> Result<Bytes, ImportError> {
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        let data = self.input.exact_bytes(length);
+        data.map_err(|source| self.not_read(source))
+    }
+
+    fn not_read(&self, source: io::Error) -> ImportError {
+        let (diff_id, offset) = (self.diff_id, self.input.tar_bytes());
+        let source = match source.kind() {
+            io::ErrorKind::UnexpectedEof => truncated(offset),
+            _ => TarError::Read { offset, source },
+        };
+        ImportError::Tar { diff_id, source }
+    }
+
     /// A large file goes piece by piece to the thread that writes it.
     fn large(&mut self, name: &[u8], size: u64) -> Result<(), ImportError> {
         let diff_id = self.diff_id;
         self.write_batch()?;
-        let (send, content) = sync_channel::<Vec<u8>>(PIECES);
+        let (send, content) = sync_channel(PIECES);
         let (name, held) = (name.into(), self.pool.held());
         let written = self
             .pool
             .run(move |repo| Batch::write_large(repo, held, diff_id, (name, size), &content));
         let mut left = size;
         while left > 0 {
-            let mut piece = vec![0; usize::try_from(left.min(PIECE)).unwrap_or(0)];
-            read_data(&mut self.input, diff_id, &mut piece)?;
+            let piece = self
+                .input
+                .next_bytes(usize::try_from(left).unwrap_or(usize::MAX));
+            let piece = piece.map_err(|source| self.not_read(source))?;
+            if piece.is_empty() {
+                return Err(self.not_read(io::ErrorKind::UnexpectedEof.into()));
+            }
             left -= piece.len() as u64;
             if send.send(piece).is_err() {
                 break; // It has failed: that is its result.
@@ -382,22 +402,6 @@ impl Split<'_, '_> {
             .expanded(number, &expanded.finish()?.into_inner())?;
         Ok(())
     }
-}
-
-fn read_data(
-    input: &mut VerifiedLayer,
-    diff_id: DiffId,
-    buffer: &mut [u8],
-) -> Result<(), ImportError> {
-    input.read_exact(buffer).map_err(|source| {
-        let offset = input.tar_bytes();
-        let source = if source.kind() == io::ErrorKind::UnexpectedEof {
-            truncated(offset)
-        } else {
-            TarError::Read { offset, source }
-        };
-        ImportError::Tar { diff_id, source }
-    })
 }
 
 fn truncated(offset: u64) -> TarError {

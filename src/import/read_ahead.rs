@@ -6,6 +6,8 @@ use std::{
     thread::JoinHandle,
 };
 
+use bytes::Bytes;
+
 /// A multiple of tar's blocks, so that none is cut by it.
 const PIECE: usize = 256 << 10;
 /// How many pieces wait to be taken.
@@ -13,9 +15,8 @@ const AHEAD: usize = 4;
 
 /// What `inner` gives, read by a thread that lives as long as this does.
 pub(super) struct ReadAhead {
-    pieces: Receiver<io::Result<Vec<u8>>>,
-    piece: Vec<u8>,
-    taken: usize,
+    pieces: Receiver<io::Result<Bytes>>,
+    piece: Bytes,
     failed: bool,
     thread: JoinHandle<()>,
 }
@@ -33,7 +34,7 @@ impl ReadAhead {
                 let read = inner.by_ref().take(PIECE as u64).read_to_end(&mut piece);
                 let is_last = piece.len() < PIECE;
                 // An empty one would be taken for the end.
-                let sent = piece.is_empty() || send.send(Ok(piece)).is_ok();
+                let sent = piece.is_empty() || send.send(Ok(piece.into())).is_ok();
                 if let Err(error) = read {
                     let _nobody_takes_it = send.send(Err(error));
                     return;
@@ -45,11 +46,31 @@ impl ReadAhead {
         })?;
         Ok(Self {
             pieces,
-            piece: Vec::new(),
-            taken: 0,
+            piece: Bytes::new(),
             failed: false,
             thread,
         })
+    }
+
+    /// The next bytes that are at hand, at most `most` and at least one, without
+    /// copying them; none at the end.
+    ///
+    /// # Errors
+    /// Whatever reading said.
+    pub(super) fn next_bytes(&mut self, most: usize) -> io::Result<Bytes> {
+        if self.piece.is_empty() {
+            match self.pieces.recv() {
+                Ok(Ok(piece)) => self.piece = piece,
+                Ok(Err(error)) => {
+                    self.failed = true;
+                    return Err(error);
+                }
+                // What could not be read has no end.
+                Err(_) if self.failed => return Err(io::Error::other("it could not be read")),
+                Err(_) => return Ok(Bytes::new()),
+            }
+        }
+        Ok(self.piece.split_to(most.min(self.piece.len())))
     }
 
     /// Ends the thread; what was read ahead is lost.
@@ -57,28 +78,6 @@ impl ReadAhead {
         drop(self.pieces);
         // It does not panic.
         let _ended = self.thread.join();
-    }
-}
-
-impl Read for ReadAhead {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.taken == self.piece.len() {
-            match self.pieces.recv() {
-                Ok(Ok(piece)) => (self.piece, self.taken) = (piece, 0),
-                Ok(Err(error)) => {
-                    self.failed = true;
-                    return Err(error);
-                }
-                // What could not be read has no end.
-                Err(_) if self.failed => return Err(io::Error::other("it could not be read")),
-                Err(_) => return Ok(0),
-            }
-        }
-        let rest = &self.piece[self.taken..];
-        let length = rest.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&rest[..length]);
-        self.taken += length;
-        Ok(length)
     }
 }
 
@@ -103,28 +102,40 @@ mod tests {
         }
     }
 
+    /// What comes until the end or the error.
+    fn all(reader: &mut ReadAhead) -> (Vec<u8>, io::Result<()>) {
+        let mut all = Vec::new();
+        loop {
+            match reader.next_bytes(100_000) {
+                Ok(bytes) if bytes.is_empty() => return (all, Ok(())),
+                Ok(bytes) => all.extend_from_slice(&bytes),
+                Err(error) => return (all, Err(error)),
+            }
+        }
+    }
+
     #[test]
     fn all_bytes_come_and_then_the_error() {
         for left in [0, 1, PIECE - 1, PIECE, 3 * PIECE + 5] {
             let mut reader = ReadAhead::new(Failing { left }).unwrap();
-            let mut all = Vec::new();
-            let error = reader.read_to_end(&mut all).unwrap_err();
-            assert_eq!((all.len(), error.to_string().as_str()), (left, "no more"));
-            assert!(reader.read(&mut [0; 10]).is_err());
+            let (bytes, ended) = all(&mut reader);
+            assert_eq!(bytes, vec![7; left]);
+            assert_eq!(ended.unwrap_err().to_string(), "no more");
+            assert!(reader.next_bytes(10).is_err());
             reader.stop();
 
             let mut reader = ReadAhead::new(io::repeat(7).take(left as u64)).unwrap();
-            let mut all = Vec::new();
-            reader.read_to_end(&mut all).unwrap();
-            assert_eq!(all.len(), left);
-            assert_eq!(reader.read(&mut [0; 10]).unwrap(), 0);
+            let (bytes, ended) = all(&mut reader);
+            ended.unwrap();
+            assert_eq!(bytes, vec![7; left]);
+            assert!(reader.next_bytes(10).unwrap().is_empty());
         }
     }
 
     #[test]
     fn it_can_be_stopped_in_the_middle() {
         let mut reader = ReadAhead::new(io::repeat(7)).unwrap();
-        reader.read_exact(&mut [0; 10]).unwrap();
+        assert_eq!(reader.next_bytes(10).unwrap().len(), 10);
         reader.stop();
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::{Bytes, BytesMut};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{ImportError, read_ahead::ReadAhead};
@@ -116,6 +117,41 @@ impl VerifiedLayer {
         self.length
     }
 
+    /// The next bytes of the tar, at most `most` and at least one; none at its end.
+    pub(super) fn next_bytes(&mut self, most: usize) -> io::Result<Bytes> {
+        let bytes = self.reader.next_bytes(most)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
+        self.length += bytes.len() as u64;
+        if self.length > self.limit {
+            return Err(io::Error::other(TooLong(self.limit)));
+        }
+        Ok(bytes)
+    }
+
+    /// The next `length` bytes: where they lie in one piece, they are not copied.
+    ///
+    /// # Errors
+    /// As [`Read::read_exact`].
+    pub(super) fn exact_bytes(&mut self, length: usize) -> io::Result<Bytes> {
+        let mut all = BytesMut::new();
+        loop {
+            let next = self.next_bytes(length - all.len())?;
+            if next.len() == length {
+                return Ok(next);
+            }
+            if next.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            all.reserve(length - all.len());
+            all.extend_from_slice(&next);
+            if all.len() == length {
+                return Ok(all.freeze());
+            }
+        }
+    }
+
     /// Reads on to the end and compares the digests and sizes; returns the length
     /// of the tar.
     pub(super) fn finish(mut self) -> Result<u64, ImportError> {
@@ -158,15 +194,9 @@ impl VerifiedLayer {
 
 impl Read for VerifiedLayer {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.reader.read(buffer)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..length]);
-        }
-        self.length += length as u64;
-        if self.length > self.limit {
-            return Err(io::Error::other(TooLong(self.limit)));
-        }
-        Ok(length)
+        let bytes = self.next_bytes(buffer.len())?;
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
     }
 }
 
