@@ -325,6 +325,26 @@ fn a_full_disk_loses_nothing_wherever_it_fills_up() {
 }
 
 #[test]
+fn a_disk_that_is_full_in_the_midst_of_a_large_file_is_what_is_told() {
+    if !ready(&["mkfs.ext4", "fallocate", "mount"]) {
+        return;
+    }
+    let mut disk = Disk::new("-m 0");
+    let old = disk.with_old_set();
+    // Much longer than what is held in memory, and than what waits to be written.
+    let large = vec![b'.'; 48 << 20];
+    let files: [(&str, &[u8]); 2] = [("large", &large), ("after", b"it")];
+    disk.layout.image("new", &[LayerBlob::gzip(&tar(&files))]);
+    let args = disk.sync_args(&disk.layout.arg(NEW, "new"));
+    let filler = fill(&disk.path("disk"), 16 << 20);
+    disk.fails(&args, &disk.repo(), FULL);
+    disk.still_has(&old);
+    fs::remove_file(filler).unwrap();
+    disk.ok(&args);
+    disk.ok("verify --deep");
+}
+
+#[test]
 fn what_was_brought_before_the_disk_was_full_is_not_brought_again() {
     if !ready(&["mkfs.ext4", "fallocate", "mount"]) {
         return;

@@ -345,7 +345,9 @@ impl Split<'_, '_> {
             }
             left -= piece.len() as u64;
             if send.send(piece).is_err() {
-                break; // It has failed: that is its result.
+                // It has failed, which is what is to be told: what comes next is no header.
+                self.begin(written)?;
+                return self.settle();
             }
         }
         drop(send);
