@@ -1,13 +1,16 @@
 //! Reading a repository without its lock.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     ffi::OsStr,
     fs::File,
     io::Read,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use composefs::repository::read_repo_algorithm;
@@ -174,7 +177,8 @@ impl RepoView {
         Ok(found.is_some_and(|found| size.is_none_or(|size| size == found)))
     }
 
-    /// Which of these objects is not there, whatever is in the others.
+    /// Which of these objects is not there, whatever is in the others. That one which is
+    /// there has a damaged inode, only reading it tells.
     ///
     /// # Errors
     /// As those of [`RepoView::has_object`].
@@ -184,9 +188,11 @@ impl RepoView {
             by_folder.entry(id.as_bytes()[0]).or_default().push(*id);
         }
         let by_folder: Vec<_> = by_folder.into_iter().collect();
+        // Digests decide which folder an object is in: one that is large tells of all.
+        let are_large = AtomicBool::new(false);
         let first = OnceLock::new();
         on_all_cores(&by_folder, |(folder, wanted)| {
-            let missing = match self.missing_in(*folder, wanted) {
+            let missing = match self.missing_in(*folder, wanted, &are_large) {
                 Ok(None) => return true,
                 Ok(Some(id)) => Ok(id),
                 Err(error) => Err(error),
@@ -197,15 +203,28 @@ impl RepoView {
         first.into_inner().transpose()
     }
 
-    /// Which of the objects in one of the 256 folders is not there.
-    fn missing_in(&self, folder: u8, wanted: &[ObjectId]) -> Result<Option<ObjectId>, RepoError> {
+    /// Which of the objects in one of the 256 folders is not there. It is listed, as long
+    /// as no folder is large.
+    fn missing_in(
+        &self,
+        folder: u8,
+        wanted: &[ObjectId],
+        are_large: &AtomicBool,
+    ) -> Result<Option<ObjectId>, RepoError> {
         /// A stat may have to read the inode from the disk; reading this many names instead
         /// is worth it.
         const NAMES_A_STAT: usize = 8;
         let path = PathBuf::from(format!("objects/{folder:02x}"));
         let most = wanted.len() * NAMES_A_STAT;
-        let names = sys::file_names_in(&self.dir, &path, most).below(&self.path)?;
-        let listed: HashSet<_> = names.into_iter().collect();
+        let listed = match are_large.load(Ordering::Relaxed) {
+            true => None,
+            // What cannot be listed can be looked for all the same.
+            false => sys::file_names_in(&self.dir, &path, most).ok().flatten(),
+        };
+        if listed.is_none() {
+            are_large.store(true, Ordering::Relaxed);
+        }
+        let listed = listed.unwrap_or_default();
         for id in wanted {
             let in_folder = &id.hex()[2..];
             if !listed.contains(OsStr::new(in_folder)) && !self.has_object(id, None)? {
@@ -362,7 +381,7 @@ mod tests {
         for id in &all {
             fs::write(at(*id), "").unwrap();
         }
-        // All of its names are read, or sixteen, and what is not among these is looked for.
+        // Its names are read, or it has too many for the few that are wanted.
         for wanted in [&all[..], &all[..2]] {
             assert_eq!(view.missing_object(wanted).unwrap(), None);
         }

@@ -1,6 +1,7 @@
 //! Files, directories and locks, relative to directory handles.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::File,
     io,
@@ -291,18 +292,25 @@ pub fn names_in(dir: impl AsFd, path: &Path) -> Result<Vec<OsString>, PathError>
     entries.map(|entry| Ok(name_of(&entry?))).collect()
 }
 
-/// The names of regular files among the first `most` entries of a directory below
-/// `dir`, as far as the directory itself says what they are: no inode is read.
-/// Empty where there is no such directory.
-pub fn file_names_in(dir: impl AsFd, path: &Path, most: usize) -> Result<Vec<OsString>, PathError> {
-    let mut names = Vec::new();
-    for entry in entries_in(dir, path)?.take(most) {
+/// The names of the regular files in a directory below `dir`, as far as the directory
+/// itself says what they are: no inode of theirs is read. `None` where it has more
+/// than `most` entries; empty where there is no such directory.
+pub fn file_names_in(
+    dir: impl AsFd,
+    path: &Path,
+    most: usize,
+) -> Result<Option<HashSet<OsString>>, PathError> {
+    let mut names = HashSet::new();
+    for (number, entry) in entries_in(dir, path)?.enumerate() {
+        if number == most {
+            return Ok(None);
+        }
         let entry = entry?;
         if entry.file_type().is_file() {
-            names.push(name_of(&entry));
+            names.insert(name_of(&entry));
         }
     }
-    Ok(names)
+    Ok(Some(names))
 }
 
 fn entries_in(
