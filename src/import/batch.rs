@@ -82,7 +82,11 @@ impl Batch {
 
     /// Makes the objects of its files.
     pub(super) fn write(mut self, repo: &Repo) -> Result<Self, ImportError> {
-        let mut files: Vec<&mut File> = self.pieces.iter_mut().filter_map(Piece::as_file).collect();
+        let mut files: Vec<&mut File> = self
+            .pieces
+            .iter_mut()
+            .filter_map(Piece::as_file_mut)
+            .collect();
         let contents: Vec<&[u8]> = files.iter().map(|file| &*file.content).collect();
         let made = repo.ensure_objects(&contents)?;
         for (file, id) in files.iter_mut().zip(made) {
@@ -163,7 +167,7 @@ impl Batch {
 }
 
 impl Piece {
-    fn as_file(&mut self) -> Option<&mut File> {
+    fn as_file_mut(&mut self) -> Option<&mut File> {
         match self {
             Self::File(file) => Some(file),
             _ => None,

@@ -52,8 +52,8 @@ impl ReadAhead {
         })
     }
 
-    /// The next bytes that are at hand, at most `most` and at least one, without
-    /// copying them; none at the end.
+    /// The next bytes that are at hand, at most `most`, without copying them; empty at
+    /// the end alone, unless `most` is 0.
     ///
     /// # Errors
     /// Whatever reading said.

@@ -117,7 +117,7 @@ impl VerifiedLayer {
         self.length
     }
 
-    /// The next bytes of the tar, at most `most` and at least one; none at its end.
+    /// The next bytes of the tar, at most `most`; empty at its end alone, unless `most` is 0.
     pub(super) fn next_bytes(&mut self, most: usize) -> io::Result<Bytes> {
         let bytes = self.reader.next_bytes(most)?;
         if let Some(hasher) = &mut self.hasher {
@@ -228,6 +228,41 @@ mod tests {
         let reader = Box::new(io::Cursor::new(bytes));
         let data = LayerData { reader, form };
         VerifiedLayer::open(&descriptor, data, 1 << 20)?.finish()
+    }
+
+    #[test]
+    fn what_lies_in_several_pieces_is_put_together() {
+        let tar: Vec<u8> = (0..700_000_u32).map(|at| (at % 251) as u8).collect();
+        let open = |max_bytes| {
+            let blob = gzip(&tar);
+            let descriptor = LayerDescriptor {
+                blob_digest: BlobDigest::of(&blob),
+                blob_size: blob.len() as u64,
+                compression: Compression::Gzip,
+                diff_id: DiffId::of(&tar),
+            };
+            let reader = Box::new(io::Cursor::new(blob));
+            let form = LayerForm::Blob;
+            VerifiedLayer::open(&descriptor, LayerData { reader, form }, max_bytes).unwrap()
+        };
+        // In one piece; in the next two; in those that follow; and none.
+        let mut layer = open(1 << 20);
+        let mut from = 0;
+        for length in [200_000, 100_000, 400_000, 0] {
+            let bytes = layer.exact_bytes(length).unwrap();
+            assert!(bytes == tar[from..from + length], "{length} from {from}");
+            from += length;
+        }
+        let past = layer.exact_bytes(1).unwrap_err();
+        assert_eq!(past.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(layer.finish().unwrap(), 700_000);
+        let short = open(1 << 20).exact_bytes(700_001).unwrap_err();
+        assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+        let long = open(300_000).exact_bytes(400_000).unwrap_err();
+        assert!(
+            long.get_ref().is_some_and(|error| error.is::<TooLong>()),
+            "{long}"
+        );
     }
 
     /// The decoders of such frames are old C code that nobody else lets a layer
