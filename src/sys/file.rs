@@ -320,18 +320,28 @@ fn entries_in(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entries = match fs::openat(dir, path, flags, Mode::empty()) {
         Err(rustix::io::Errno::NOENT) => None,
-        fd => Some(fs::Dir::new(fd.doing("open", path)?).doing("read", path)?),
+        fd => Some(entries_of(fd.doing("open", path)?, "read", path)?),
     };
-    let entries = entries.into_iter().flatten();
-    let named = entries.map(move |entry| entry.doing("read", path));
-    Ok(named.filter(|entry| !entry.as_ref().is_ok_and(is_self_or_parent)))
+    Ok(entries.into_iter().flatten())
+}
+
+/// The entries of the directory at `path`, `.` and `..` left out; errors say that
+/// `verb` failed.
+pub(super) fn entries_of(
+    directory: OwnedFd,
+    verb: &'static str,
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<fs::DirEntry, PathError>>, PathError> {
+    let entries = fs::Dir::new(directory).doing(verb, path)?;
+    let entries = entries.map(move |entry| entry.doing(verb, path));
+    Ok(entries.filter(|entry| !entry.as_ref().is_ok_and(is_self_or_parent)))
 }
 
 fn is_self_or_parent(entry: &fs::DirEntry) -> bool {
     matches!(entry.file_name().to_bytes(), b"." | b"..")
 }
 
-fn name_of(entry: &fs::DirEntry) -> OsString {
+pub(super) fn name_of(entry: &fs::DirEntry) -> OsString {
     <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(entry.file_name().to_bytes()).to_owned()
 }
 

@@ -4,21 +4,22 @@
 //! inside, and links of `/proc` (`fd/3`, `exe`) are not followed at all.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs::File,
     io::{self, Read},
     os::{
         fd::{BorrowedFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::ffi::OsStringExt,
     },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat},
+    fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2, readlinkat},
     io::Errno,
 };
 
+use super::file::{entries_of, name_of};
 use crate::error::{Below, Doing, PathError};
 
 /// Why a file inside a root was not read.
@@ -113,14 +114,9 @@ pub fn read_dir_names_in_root(
         }
         opened => opened.doing("open directory", path)?,
     };
-    let mut names = Vec::new();
-    for entry in Dir::new(directory).doing("read directory", path)? {
-        let entry = entry.doing("read directory", path)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(OsStr::from_bytes(name).to_owned());
-        }
-    }
+    let entries = entries_of(directory, "read directory", path)?;
+    let names = entries.map(|entry| Ok(name_of(&entry?)));
+    let mut names = names.collect::<Result<Vec<_>, PathError>>()?;
     names.sort();
     Ok(Some(names))
 }
