@@ -336,9 +336,8 @@ impl Split<'_, '_> {
             .run(move |repo| Batch::write_large(repo, held, diff_id, (name, size), &content));
         let mut left = size;
         while left > 0 {
-            let piece = self
-                .input
-                .next_bytes(usize::try_from(left).unwrap_or(usize::MAX));
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let piece = self.input.next_bytes(most);
             let piece = piece.map_err(|source| self.not_read(source))?;
             if piece.is_empty() {
                 return Err(self.not_read(io::ErrorKind::UnexpectedEof.into()));

@@ -212,6 +212,16 @@ mod tests {
         gzip
     }
 
+    /// Of a layer with this tar and blob.
+    fn descriptor(tar: &[u8], blob: &[u8], compression: Compression) -> LayerDescriptor {
+        LayerDescriptor {
+            blob_digest: BlobDigest::of(blob),
+            blob_size: blob.len() as u64,
+            compression,
+            diff_id: DiffId::of(tar),
+        }
+    }
+
     /// What becomes of these bytes in the place of the right ones.
     fn read(form: LayerForm, bytes: Vec<u8>) -> Result<u64, ImportError> {
         let tar = [7; 5000];
@@ -219,12 +229,7 @@ mod tests {
             LayerForm::Tar => tar.to_vec(),
             _ => gzip(&tar),
         };
-        let descriptor = LayerDescriptor {
-            blob_digest: BlobDigest::of(&blob),
-            blob_size: blob.len() as u64,
-            compression: Compression::Gzip,
-            diff_id: DiffId::of(&tar),
-        };
+        let descriptor = descriptor(&tar, &blob, Compression::Gzip);
         let reader = Box::new(io::Cursor::new(bytes));
         let data = LayerData { reader, form };
         VerifiedLayer::open(&descriptor, data, 1 << 20)?.finish()
@@ -235,12 +240,7 @@ mod tests {
         let tar: Vec<u8> = (0..700_000_u32).map(|at| (at % 251) as u8).collect();
         let open = |max_bytes| {
             let blob = gzip(&tar);
-            let descriptor = LayerDescriptor {
-                blob_digest: BlobDigest::of(&blob),
-                blob_size: blob.len() as u64,
-                compression: Compression::Gzip,
-                diff_id: DiffId::of(&tar),
-            };
+            let descriptor = descriptor(&tar, &blob, Compression::Gzip);
             let reader = Box::new(io::Cursor::new(blob));
             let form = LayerForm::Blob;
             VerifiedLayer::open(&descriptor, LayerData { reader, form }, max_bytes).unwrap()
@@ -278,12 +278,7 @@ mod tests {
         let new = zstd::encode_all(tar.as_slice(), 0).unwrap();
         for (frame, is_read) in [(new, true), (old, false)] {
             let blob = [skipped.clone(), frame].concat();
-            let descriptor = LayerDescriptor {
-                blob_digest: BlobDigest::of(&blob),
-                blob_size: blob.len() as u64,
-                compression: Compression::Zstd,
-                diff_id: DiffId::of(tar),
-            };
+            let descriptor = descriptor(tar, &blob, Compression::Zstd);
             let data = LayerData {
                 reader: Box::new(io::Cursor::new(blob)),
                 form: LayerForm::Blob,
